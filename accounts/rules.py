@@ -1,0 +1,1 @@
+"""Verified SAML attributes or OIDC claims + a claim map -> a person and groups, or a refusal. Pure."""

@@ -1,0 +1,1 @@
+"""An index for Django: it finds the admin of every stage here. Imports only."""

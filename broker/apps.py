@@ -1,0 +1,37 @@
+"""Django's handle on the broker, and the switchboard: every subscription to an announcement is in this list."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
+
+
+class BrokerConfig(AppConfig):
+    name = "broker"
+    verbose_name = "AWS access"
+    default = True
+
+    def ready(self) -> None:
+        from accounts import events
+        from broker import (
+            checks,  # noqa: F401  (registers the system checks)
+            switchboard,
+        )
+
+        events.subscribe(events.SignedIn, switchboard.signed_in, name="audit: signed in")
+        events.subscribe(
+            events.SignInRefused, switchboard.sign_in_refused, name="audit: sign-in refused"
+        )
+        events.subscribe(events.SignedOut, switchboard.signed_out, name="audit: signed out")
+        events.subscribe(
+            events.StaffChanged, switchboard.staff_changed, name="audit: staff changed"
+        )
+        events.subscribe(
+            events.ProviderNews, switchboard.provider_news, name="audit: provider news"
+        )
+        events.subscribe(events.Changed, switchboard.changed, name="audit: changed")
+
+
+class DaypassAdminConfig(admin_apps.AdminConfig):
+    default_site = "broker.administration.DaypassAdminSite"
+    default = False

@@ -1,0 +1,125 @@
+"""The only writer of the audit log."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from broker.audit.models import AuditEvent, AuditHead
+from broker.audit.rules import GENESIS, Kind, Link, chain_hash, fit
+from broker.errors import AuditBroken
+
+_REFERENCE_LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it: a person (id and handle as it is now), or a task by name."""
+
+    id: str
+    name: str
+
+    @classmethod
+    def task(cls, name: str) -> Actor:
+        return cls(id=f"task:{name}", name=name)
+
+
+NOBODY = Actor(id="", name="")
+"""Before anybody is known: a refused sign-in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What it was done to: a word ("role", "session", "person", "provider", "mapping", ...) and an id."""
+
+    type: str
+    id: str
+
+
+NOTHING = Subject(type="", id="")
+
+
+def new_reference() -> str:
+    """A number a person can read out on the telephone: eight letters and digits, none easily mistaken."""
+    return "".join(secrets.choice(_REFERENCE_LETTERS) for _ in range(8))
+
+
+def record(
+    kind: Kind,
+    *,
+    actor: Actor = NOBODY,
+    subject: Subject = NOTHING,
+    data: Mapping[str, Any] | None = None,
+    reference: str = "",
+    address: str = "",
+    at: datetime | None = None,
+) -> AuditEvent:
+    """Append one event, in the caller's transaction; it stands or falls with what it records.
+
+    The head row stays locked until that transaction ends, so record last and never across a call to anybody else.
+    Raises AuditBroken when the log cannot be written, UnfitForAudit for what may not be in it.
+    """
+    if not connection.in_atomic_block:
+        raise RuntimeError("audit events are recorded inside the transaction of what they record")
+    kept = fit(data or {})
+    try:
+        head = _lock_head()
+        link = Link(
+            seq=head.seq + 1,
+            at=at or timezone.now(),
+            kind=kind.value,
+            actor_id=actor.id[:64],
+            actor=actor.name[:200],
+            subject_type=subject.type[:40],
+            subject_id=subject.id[:64],
+            reference=reference[:16],
+            address=address[:45],
+            data=kept,
+            previous_hash=head.hash,
+        )
+        event = AuditEvent(
+            seq=link.seq,
+            at=link.at,
+            kind=link.kind,
+            actor_id=link.actor_id,
+            actor=link.actor,
+            subject_type=link.subject_type,
+            subject_id=link.subject_id,
+            reference=link.reference,
+            address=link.address,
+            data=kept,
+            previous_hash=link.previous_hash,
+            hash=chain_hash(link),
+        )
+        event.save(force_insert=True)
+        AuditHead.objects.filter(pk=1).update(seq=event.seq, hash=event.hash)
+    except DatabaseError as error:
+        raise AuditBroken(
+            cause=f"The audit log could not be written: {type(error).__name__}."
+        ) from error
+    return event
+
+
+def record_now(kind: Kind, **details: Any) -> AuditEvent:
+    """Append one event in a transaction of its own: for what has no other effect, such as a refusal."""
+    with transaction.atomic():
+        return record(kind, **details)
+
+
+def _lock_head() -> AuditHead:
+    head = AuditHead.objects.select_for_update().filter(pk=1).first()
+    if head is None:
+        if AuditEvent.objects.exists():
+            raise AuditBroken(
+                cause="The audit log has events but no head: somebody removed it.",
+                remedy="Run `manage.py verify_audit` and compare with your last anchor before going on.",
+            )
+        AuditHead.objects.get_or_create(pk=1, defaults={"hash": GENESIS})
+        head = AuditHead.objects.select_for_update().get(pk=1)
+    return head

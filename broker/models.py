@@ -1,0 +1,19 @@
+"""An index for Django: it finds the models of every stage here. Imports only."""
+
+from broker.audit.models import AuditEvent, AuditHead
+from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, Mapping, MappingRole
+from broker.minting.models import SigningKey
+from broker.sessions.models import Session
+
+__all__ = [
+    "AuditEvent",
+    "AuditHead",
+    "AwsAccount",
+    "AwsRole",
+    "Deny",
+    "Environment",
+    "Mapping",
+    "MappingRole",
+    "Session",
+    "SigningKey",
+]

@@ -1,0 +1,11 @@
+"""Every address of Daypass. Each stage lists its own."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("accounts.urls")),
+    path("admin/", admin.site.urls),
+]
