@@ -15,8 +15,16 @@ from celery.schedules import crontab
 from csp.constants import NONCE, NONE, SELF
 
 from broker import environment as env
+from broker.arns import PARTITIONS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _origins(url: str) -> list[str]:
+    """The origin of an absolute URL, as a list for the content security policy; empty for anything else."""
+    parts = urlsplit(url)
+    return [f"{parts.scheme}://{parts.netloc}"] if parts.scheme and parts.netloc else []
+
 
 # --- Mode
 # "production" (the default) or "demo" (the stage set of `make run`: loopback only, made-up people, moto as AWS).
@@ -127,6 +135,7 @@ TEMPLATES = [
                 "csp.context_processors.nonce",
                 "broker.portal.context.product",
             ],
+            "libraries": {"portal": "broker.portal.tags"},
         },
     }
 ]
@@ -268,15 +277,26 @@ SECURE_HSTS_PRELOAD = SECURE_ORIGIN
 # TLS ends at the proxy in front; canonical_origin answers for the scheme, and plain http never reaches a browser.
 SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = ["security.W008"]
+# Chromium checks form-action on every redirect that follows a form: opening the console is one, and ends at AWS.
+_aws_pages = sorted(
+    f"https://{host}"
+    for partition in PARTITIONS.values()
+    for host in {
+        partition.signin_host,
+        partition.regional_signin_host.format(region="*"),
+        partition.console_domain,
+        f"*.{partition.console_domain}",
+    }
+)
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
         "script-src": [SELF, NONCE],
         "style-src": [SELF, NONCE],
-        "img-src": [SELF, "data:"],
+        "img-src": [SELF, "data:", *_origins(DAYPASS_LOGO_URL)],
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF],
+        "form-action": [SELF, *_aws_pages, *_origins(DAYPASS_SIGNIN_ENDPOINT)],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
         "object-src": [NONE],

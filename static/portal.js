@@ -1,0 +1,1 @@
+/* Daypass: what JavaScript adds to pages that work without it. */
