@@ -22,6 +22,7 @@ from broker.errors import KeyUnavailable
 _VERSION = b"\x01"
 _KEY_ID_LENGTH = 4
 _NONCE_LENGTH = 12
+_TAG_LENGTH = 16
 
 
 def seal(secret: bytes, *, place: str) -> str:
@@ -42,11 +43,13 @@ def seal(secret: bytes, *, place: str) -> str:
 
 def unseal(sealed: str, *, place: str) -> bytes:
     """Open what `seal` made for the same place. Raises KeyUnavailable, never says what was inside."""
-    try:
-        raw = base64.urlsafe_b64decode(sealed.encode())
-    except (binascii.Error, ValueError):
-        raise KeyUnavailable(cause=f"The sealed value of {place} is damaged.") from None
+    raw = _decode(sealed)
     head = 1 + _KEY_ID_LENGTH
+    if len(raw) < head + _NONCE_LENGTH + _TAG_LENGTH:
+        raise KeyUnavailable(
+            cause=f"The sealed value of {place} is damaged.",
+            remedy="Restore it from a backup of the database.",
+        )
     key_id = raw[1:head]
     cipher = _ciphers().get(key_id) if raw[:1] == _VERSION else None
     if cipher is None:
@@ -59,13 +62,23 @@ def unseal(sealed: str, *, place: str) -> bytes:
             raw[head : head + _NONCE_LENGTH], raw[head + _NONCE_LENGTH :], place.encode()
         )
     except InvalidTag:
-        raise KeyUnavailable(cause=f"The sealed value of {place} was altered or moved.") from None
+        raise KeyUnavailable(
+            cause=f"The sealed value of {place} was altered or moved.",
+            remedy="Restore it from a backup of the database, and find out who could write there.",
+        ) from None
 
 
 def sealed_under_current_key(sealed: str) -> bool:
     """False when resealing is due because the sealing key was changed."""
-    raw = base64.urlsafe_b64decode(sealed.encode())
-    return raw[1 : 1 + _KEY_ID_LENGTH] == next(iter(_ciphers()), b"")
+    return _decode(sealed)[1 : 1 + _KEY_ID_LENGTH] == next(iter(_ciphers()), b"")
+
+
+def _decode(sealed: str) -> bytes:
+    """The bytes of a sealed value; none when it is no base64url at all."""
+    try:
+        return base64.b64decode(sealed.encode(), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def _ciphers() -> dict[bytes, AESGCM]:
