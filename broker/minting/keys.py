@@ -1,0 +1,394 @@
+"""The broker's signing keys: made, published, used in turn, retired, revoked.
+
+Whoever holds one of these private keys is every person in every account that trusts it, so they rest sealed, are
+opened in memory only by this stage, and every change of their state is an audit event.
+
+RSA with 2,048 bits and RS256: AWS takes it for tokens and for assertions, other STS implementations take nothing
+else, and 3,072 bits would cost three times the time of every issue for keys that are changed long before 2030.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+
+from broker.audit.rules import Kind
+from broker.audit.services import Actor, Subject, record
+from broker.errors import BadInput, KeyUnavailable
+from broker.minting.models import SigningKey
+from broker.sealing import seal, sealed_under_current_key, unseal
+
+Purpose = SigningKey.Purpose
+State = SigningKey.State
+
+KEY_BITS = 2048
+CERTIFICATE_LIFETIME = timedelta(days=3 * 365)
+PUBLISH_AHEAD = timedelta(hours=24)
+"""How long a key is published before it signs: AWS does not say how long it keeps a key set."""
+
+_KEEP_OPEN_SECONDS = 60.0
+_ENSURE = Actor.task("ensure_keys")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedKey:
+    """A private key in memory, as the two signing libraries want it. Never leaves this stage."""
+
+    kid: str
+    private_key: rsa.RSAPrivateKey = field(repr=False)
+    private_pem: str = field(repr=False)
+    certificate_pem: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """What the world may know of a key: for the key set and the metadata."""
+
+    kid: str
+    state: str
+    modulus: str
+    exponent: str
+    certificate: str
+
+    def as_jwk(self) -> dict[str, object]:
+        """RFC 7517, for AWS: `kid` and `use` present, never `key_ops`, and `x5c` of the very same key."""
+        return {
+            "kty": "RSA",
+            "use": "sig",
+            "alg": "RS256",
+            "kid": self.kid,
+            "n": self.modulus,
+            "e": self.exponent,
+            "x5c": [self.certificate],
+        }
+
+
+def ensure_keys(now: datetime) -> None:
+    """Make the first signing key of each purpose where there is none.
+
+    Any number of processes may try at once: the database lets one win. Raises KeyUnavailable when there is no
+    sealing key.
+    """
+    for purpose in Purpose:
+        if not SigningKey.objects.filter(purpose=purpose, state=State.SIGNING).exists():
+            _first_key(purpose, now)
+
+
+def _first_key(purpose: SigningKey.Purpose, now: datetime) -> None:
+    key = _generate(purpose, State.SIGNING, now)
+    try:
+        with transaction.atomic():
+            _keep(key, actor=_ENSURE, now=now)
+    except IntegrityError:
+        if not SigningKey.objects.filter(purpose=purpose, state=State.SIGNING).exists():
+            raise
+
+
+def publish_next(purpose: SigningKey.Purpose, *, now: datetime, actor: Actor) -> SigningKey:
+    """Publish the key that will sign next, for the world to fetch before its turn.
+
+    Raises BadInput when one is waiting already.
+    """
+    key = _generate(purpose, State.PUBLISHED, now)
+    with transaction.atomic():
+        waiting = _locked(purpose).filter(state=State.PUBLISHED).first()
+        if waiting is not None:
+            raise BadInput(
+                f"Key {waiting.kid} is already published and waiting for its turn.",
+                code="key_already_published",
+            )
+        _keep(key, actor=actor, now=now)
+    return key
+
+
+def rotate(
+    purpose: SigningKey.Purpose, now: datetime, actor: Actor, *, at_once: bool = False
+) -> SigningKey:
+    """Let the published key sign, and retire the one that signed; the retired one stays published.
+
+    Raises BadInput when no key is published, or not for PUBLISH_AHEAD yet: AWS could not know it, and would refuse
+    what it signs. at_once: an emergency; a key is made if there is none, and refusals are accepted until AWS knows it
+    (for SAML: until its metadata is uploaded to every account).
+    """
+    spare = _generate(purpose, State.PUBLISHED, now) if at_once else None
+    with transaction.atomic():
+        following = _locked(purpose).filter(state=State.PUBLISHED).order_by("created_at").first()
+        if following is None and spare is not None:
+            following = _keep(spare, actor=actor, now=now)
+        if following is None:
+            raise BadInput(
+                "No key is published yet. Publish one, wait a day, then rotate.",
+                code="no_key_published",
+            )
+        if not at_once and now - following.created_at < PUBLISH_AHEAD:
+            ready = following.created_at + PUBLISH_AHEAD
+            raise BadInput(
+                f"Key {following.kid} has to stay published until {ready:%Y-%m-%d %H:%M} UTC before it signs, so "
+                "that AWS knows it by then.",
+                code="key_published_too_recently",
+            )
+        current = _locked(purpose).filter(state=State.SIGNING).first()
+        if current is not None:
+            _move(current, State.RETIRED, actor=actor, now=now)
+        _move(following, State.SIGNING, actor=actor, now=now)
+    return following
+
+
+def revoke(kid: str, *, now: datetime, actor: Actor) -> SigningKey:
+    """Take a key out of everything published, at once and for good.
+
+    When it was the one that signs, the published one takes its place, or a new one is made. Raises BadInput when
+    there is no such key or it is revoked already.
+    """
+    purpose = SigningKey.objects.filter(kid=kid).values_list("purpose", flat=True).first()
+    if purpose is None:
+        raise BadInput(f"There is no key {kid}.", code="no_such_key")
+    spare = _generate(Purpose(purpose), State.PUBLISHED, now)
+    with transaction.atomic():
+        key = _locked(Purpose(purpose)).get(kid=kid)
+        if key.state == State.REVOKED:
+            raise BadInput(f"Key {kid} is revoked already.", code="key_already_revoked")
+        signed = key.state == State.SIGNING
+        _move(key, State.REVOKED, actor=actor, now=now)
+        if signed:
+            waiting = _locked(Purpose(purpose)).filter(state=State.PUBLISHED)
+            following = waiting.order_by("created_at").first() or _keep(spare, actor=actor, now=now)
+            _move(following, State.SIGNING, actor=actor, now=now)
+    _opened.pop(kid, None)
+    return key
+
+
+def reseal(*, actor: Actor) -> int:
+    """Seal every private key again that is not sealed under the current sealing key; answers how many.
+
+    Raises KeyUnavailable when the sealing key that one was sealed under is gone.
+    """
+    done = 0
+    for kid, sealed in SigningKey.objects.order_by("pk").values_list("kid", "private_sealed"):
+        if sealed_under_current_key(sealed):
+            continue
+        renewed = seal(unseal(sealed, place=_place(kid)), place=_place(kid))
+        with transaction.atomic():
+            mine = SigningKey.objects.filter(kid=kid, private_sealed=sealed)
+            if mine.update(private_sealed=renewed) == 1:
+                record(
+                    Kind.KEY_STATE_CHANGED,
+                    actor=actor,
+                    subject=Subject("signing_key", kid),
+                    data={"resealed": True},
+                )
+                done += 1
+    return done
+
+
+def signing_key(purpose: SigningKey.Purpose, *, now: datetime) -> OpenedKey:
+    """The key that signs now, opened; the first one is made if there is none.
+
+    Which key signs is asked of the database every time, so that a revoked one stops at once; only the opened key is
+    kept in memory, for a minute. Raises KeyUnavailable.
+    """
+    kid = _signing_kid(purpose)
+    if kid is None:
+        ensure_keys(now)
+        kid = _signing_kid(purpose)
+    if kid is None:
+        raise KeyUnavailable(
+            cause=f"There is no signing key for {purpose.label}.",
+            remedy="Run `manage.py signing_keys list` and, when none signs, `manage.py signing_keys rotate`.",
+        )
+    kept = _opened.get(kid)
+    if kept is not None and kept[1] > time.monotonic():
+        return kept[0]
+    opened = _open(kid)
+    with _opened_lock:
+        until = time.monotonic() + _KEEP_OPEN_SECONDS
+        for old in [k for k, (_, end) in _opened.items() if end < time.monotonic()]:
+            del _opened[old]
+        _opened[kid] = (opened, until)
+    return opened
+
+
+def published_keys(purpose: SigningKey.Purpose) -> list[PublicKey]:
+    """Every key that may have signed something alive, or soon will: the signing one first, none that is revoked.
+
+    Needs no sealing key: AWS can always fetch these.
+    """
+    order = {State.SIGNING: 0, State.PUBLISHED: 1, State.RETIRED: 2}
+    rows = (
+        SigningKey.objects.filter(purpose=purpose)
+        .exclude(state=State.REVOKED)
+        .values_list("kid", "state", "certificate")
+    )
+    keys = [_public_key(kid, state, certificate) for kid, state, certificate in rows]
+    return sorted(keys, key=lambda key: order[State(key.state)])
+
+
+_opened: dict[str, tuple[OpenedKey, float]] = {}
+_opened_lock = threading.Lock()
+
+
+def forget_opened_keys() -> None:
+    """Drop every opened key from memory; the next signature opens its key again."""
+    with _opened_lock:
+        _opened.clear()
+
+
+def _signing_kid(purpose: SigningKey.Purpose) -> str | None:
+    signing = SigningKey.objects.filter(purpose=purpose, state=State.SIGNING)
+    return signing.order_by().values_list("kid", flat=True).first()
+
+
+def _open(kid: str) -> OpenedKey:
+    row = SigningKey.objects.filter(kid=kid).values_list("private_sealed", "certificate").first()
+    if row is None:
+        raise KeyUnavailable(cause=f"Signing key {kid} vanished.")
+    pem = unseal(row[0], place=_place(kid))
+    private_key = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(private_key, rsa.RSAPrivateKey) or _thumbprint(private_key) != kid:
+        raise KeyUnavailable(cause=f"What is sealed as signing key {kid} is not that key.")
+    return OpenedKey(kid, private_key, pem.decode(), row[1])
+
+
+def _locked(purpose: SigningKey.Purpose) -> QuerySet[SigningKey]:
+    return SigningKey.objects.select_for_update().filter(purpose=purpose)
+
+
+def _keep(key: SigningKey, *, actor: Actor, now: datetime) -> SigningKey:
+    key.save(force_insert=True)
+    record(
+        Kind.KEY_CREATED,
+        actor=actor,
+        subject=Subject("signing_key", key.kid),
+        data={"purpose": key.purpose, "algorithm": key.algorithm, "state": key.state},
+        at=now,
+    )
+    return key
+
+
+def _move(key: SigningKey, state: SigningKey.State, *, actor: Actor, now: datetime) -> None:
+    before = key.state
+    changes: dict[str, object] = {"state": state}
+    if state == State.SIGNING:
+        changes["signing_since"] = now
+    elif key.retired_at is None:
+        changes["retired_at"] = now
+    if SigningKey.objects.filter(pk=key.pk, state=before).update(**changes) != 1:
+        raise KeyUnavailable("Somebody else changed this key just now. Look again.", retry=True)
+    key.refresh_from_db()
+    record(
+        Kind.KEY_STATE_CHANGED,
+        actor=actor,
+        subject=Subject("signing_key", key.kid),
+        data={"purpose": key.purpose, "before": before, "after": state.value},
+        at=now,
+    )
+
+
+def _generate(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetime) -> SigningKey:
+    """A new key, sealed, not yet kept: made outside any transaction, for it takes a tenth of a second."""
+    private_key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    kid = _thumbprint(private_key)
+    pem = private_key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    certificate = _certificate(private_key, purpose, now)
+    return SigningKey(
+        kid=kid,
+        purpose=purpose,
+        state=state,
+        private_sealed=seal(pem, place=_place(kid)),
+        certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        created_at=now,
+        signing_since=now if state == State.SIGNING else None,
+        expires_at=certificate.not_valid_after_utc,
+    )
+
+
+def _certificate(
+    private_key: rsa.RSAPrivateKey, purpose: SigningKey.Purpose, now: datetime
+) -> x509.Certificate:
+    """Self-signed, because metadata and `x5c` carry keys in certificates; nobody is asked to trust its chain."""
+    host = urlsplit(settings.DAYPASS_ORIGIN).hostname or "daypass"
+    name = x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Daypass"),
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{purpose.value} signing, {host}"[:64]),
+        ]
+    )
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + CERTIFICATE_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(private_key.public_key()), critical=False
+        )
+        .sign(private_key, hashes.SHA256())
+    )
+
+
+def _thumbprint(private_key: rsa.RSAPrivateKey) -> str:
+    """RFC 7638: SHA-256 over the key's required members in lexical order, without blanks."""
+    modulus, exponent = _numbers(private_key.public_key())
+    members = json.dumps({"e": exponent, "kty": "RSA", "n": modulus}, separators=(",", ":"))
+    return _base64url(hashlib.sha256(members.encode()).digest())
+
+
+@lru_cache(maxsize=64)
+def _public_key(kid: str, state: str, certificate_pem: str) -> PublicKey:
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    public = certificate.public_key()
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise KeyUnavailable(cause=f"The certificate of signing key {kid} is not of an RSA key.")
+    modulus, exponent = _numbers(public)
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return PublicKey(kid, state, modulus, exponent, base64.b64encode(der).decode())
+
+
+def _numbers(key: rsa.RSAPublicKey) -> tuple[str, str]:
+    numbers = key.public_numbers()
+    return _base64url(_bytes(numbers.n)), _base64url(_bytes(numbers.e))
+
+
+def _bytes(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _place(kid: str) -> str:
+    return f"signing-key:{kid}"
