@@ -67,10 +67,10 @@ def secrets(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
         key = settings.SECRET_KEY
     except ImproperlyConfigured:  # Django refuses to hand out an empty one
         key = ""
-    if len(key) < 32:
+    if len(key) < 50:
         found.append(
             Critical(
-                "DAYPASS_SECRET_KEY is missing or shorter than 32 characters.",
+                "DAYPASS_SECRET_KEY is missing or shorter than 50 characters.",
                 hint="Generate one: python -c 'import secrets; print(secrets.token_urlsafe(48))'",
                 id="daypass.E010",
             )
@@ -127,12 +127,16 @@ def endpoints(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
             )
     issuer = urlsplit(settings.DAYPASS_ISSUER)
     if not settings.DEMO and (
-        issuer.scheme != "https" or issuer.query or len(settings.DAYPASS_ISSUER) > 255
+        issuer.scheme != "https"
+        or issuer.query
+        or issuer.port is not None
+        or len(settings.DAYPASS_ISSUER) > 255
     ):
         found.append(
             Error(
                 f"DAYPASS_ISSUER is {settings.DAYPASS_ISSUER!r}, which IAM does not take.",
-                hint="An issuer is an https URL of at most 255 characters without port or query.",
+                hint="An issuer is an https URL of at most 255 characters without port or query. If the "
+                "origin has a port, set DAYPASS_ISSUER to an address without one.",
                 id="daypass.E021",
             )
         )

@@ -1,36 +1,9 @@
-"""The stage on which every test plays: production settings, a real Valkey, and a cast of people."""
+"""The stage on which every test plays, and its cast. The environment comes from tests/environment.py."""
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
-
-from tests.servers import start_valkey
-
-# Before Django reads its settings: production mode, as an operator would configure it.
-_valkey = start_valkey()
-_static_root = tempfile.mkdtemp(prefix="daypass-static-")
-atexit.register(shutil.rmtree, _static_root, ignore_errors=True)
-os.environ.update(
-    DAYPASS_MODE="production",
-    DAYPASS_ORIGIN="https://daypass.test",
-    DAYPASS_SECRET_KEY="for tests only, and as long as it has to be in production",
-    DAYPASS_SEALING_KEYS="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-    DAYPASS_COMPANY="Example Corp",
-    DAYPASS_STATIC_ROOT=_static_root,
-    REDIS_URL=_valkey.url,
-)
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broker.settings")
-
-import django  # noqa: E402
-import pytest  # noqa: E402
-
-# Here and not by pytest-django's own setting, which would read Django's settings before this file.
-django.setup()
-
-from django.test import Client  # noqa: E402
+import pytest
+from django.test import Client
 
 
 @pytest.fixture
