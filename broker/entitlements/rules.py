@@ -281,7 +281,7 @@ def decide(principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime) ->
         _judge(principal, ask, snapshot.role, mapping, now) for mapping in snapshot.mappings
     ]
     bans, idle_denies = _bans(snapshot.denies, now)
-    obstacles = _obstacles(principal, ask, snapshot.role)
+    obstacles = _obstacles(principal, ask, snapshot)
     allowing = sorted((v for v in verdicts if v.allows), key=_preference)
     failing = sorted((v for v in verdicts if not v.allows), key=_closeness)
 
@@ -313,26 +313,23 @@ def decide(principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime) ->
             step, wait_until = NextStep.WAIT, max(until for until in ends if until is not None)
     elif obstacles:
         code, sentence, step = obstacles[0]
-    elif failing:
+    else:
         nearest = failing[0].hardest
         code, sentence, wait_until = nearest.code, nearest.sentence, nearest.wait_until
         step = _EFFORT[code][1]
-    else:
-        code, step = Code.NO_MAPPING, NextStep.ASK_ADMINISTRATOR
-        sentence = "None of your groups gives you this role."
-    reasons = [
+    reasons = (
         *(reason for reason, _ in bans),
         *(Reason(against, why, counts=False) for against, why, _ in obstacles),
         *(reason for verdict in failing for reason in _against(verdict, first=code)),
         *(_for(verdict, ask, Code.MAPPING_ALLOWS) for verdict in allowing),
         *idle_denies,
-    ]
+    )
     return Refused(
         code=code,
         sentence=sentence,
         next_step=step,
         visible=principal.active and any(verdict.live for verdict in verdicts),
-        reasons=tuple(reasons) or (Reason(code, sentence, counts=False),),
+        reasons=reasons,
         wait_until=wait_until,
     )
 
@@ -380,8 +377,11 @@ def _bans(
     return in_force, idle
 
 
-def _obstacles(principal: Principal, ask: Ask, role: RoleFacts) -> list[tuple[Code, str, NextStep]]:
+def _obstacles(
+    principal: Principal, ask: Ask, snapshot: Snapshot
+) -> list[tuple[Code, str, NextStep]]:
     """What refuses whatever the mappings say."""
+    role = snapshot.role
     found: list[tuple[Code, str, NextStep]] = []
     if not principal.active:
         sentence = "Your account in Daypass is switched off."
@@ -398,6 +398,9 @@ def _obstacles(principal: Principal, ask: Ask, role: RoleFacts) -> list[tuple[Co
             f"{duration(SHORTEST_SECONDS)}."
         )
         found.append((Code.DURATION_TOO_SHORT, sentence, NextStep.ASK_FOR_LESS))
+    if not snapshot.mappings:
+        sentence = "None of your groups gives you this role."
+        found.append((Code.NO_MAPPING, sentence, NextStep.ASK_ADMINISTRATOR))
     return found
 
 
