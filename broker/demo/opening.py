@@ -1,0 +1,95 @@
+"""Waits until every part of the demo answers, fills it on the first run, and then greets whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from broker.demo.cast import CAST, PASSWORD
+from broker.demo.preparation import read, signature
+from broker.demo.stage import HERE, Stage, current_stage
+
+_PATIENCE = 120.0
+
+
+def main() -> int:
+    stage = current_stage()
+    supervisor = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    late = _wait(stage, supervisor)
+    if late:
+        _say(f"The demo did not start: {late} does not answer. Its log: {stage.logs}/{late}.log")
+        os.kill(supervisor, signal.SIGTERM)
+        return 1
+    _fill(stage)
+    _say(greeting(stage))
+    return 0
+
+
+def _wait(stage: Stage, supervisor: int) -> str:
+    """The name of a part that does not answer in time; "" when all do."""
+    doors = {
+        "aws": f"{stage.aws}/moto-api/data.json",
+        "idps": f"{stage.idp}/.well-known/openid-configuration",
+        "web": f"http://127.0.0.1:{stage.port}/health/ready",
+    }
+    until = time.monotonic() + _PATIENCE
+    while doors and time.monotonic() < until:
+        if os.getppid() != supervisor:
+            raise SystemExit(1)
+        doors = {name: url for name, url in doors.items() if not _answers(url)}
+        time.sleep(0.1)
+    return next(iter(doors), "")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=2) as answer:  # noqa: S310  (addresses of the stage)
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def _fill(stage: Stage) -> None:
+    """Seed on the first run, and again when the cast or the addresses have changed."""
+    stamp = stage.folder / "seeded"
+    sign = signature(HERE, extra=(stage.origin, stage.idp))
+    if read(stamp) == sign:
+        return
+    import django
+
+    django.setup()
+    from broker.demo.seed import seed
+
+    seed(stage)
+    stamp.write_text(sign, encoding="utf-8")
+
+
+def greeting(stage: Stage) -> str:
+    width = max(len(person.name) for person in CAST)
+    people = "\n".join(
+        f"    {person.name:<{width}}  {person.provider_name}: {person.part}" for person in CAST
+    )
+    return f"""
+  Daypass is open:  {stage.origin}/
+
+  Sign in as one of Northwind's people (everybody's password: {PASSWORD})
+{people}
+
+  The administrators' door: {stage.origin}/admin/
+  Everything here is made up: two identity providers, moto as AWS, a stand-in for the AWS console.
+  Logs: {stage.logs}    Stop: Ctrl-C
+"""
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
