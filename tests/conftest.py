@@ -5,11 +5,34 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
+from tests.servers import Aws, Server, start_aws, start_valkey
+
 
 @pytest.fixture
 def client() -> Client:
     """A browser without a session, at the canonical origin."""
     return Client(headers={"host": "daypass.test"})
+
+
+@pytest.fixture(scope="session")
+def aws() -> Aws:
+    """moto as AWS with the sign-in stand-in beside it, in another process."""
+    return start_aws()
+
+
+@pytest.fixture
+def valkey() -> Server:
+    """A Valkey of the test's own, which it may empty or kill. The one that the settings name is there anyway."""
+    server = start_valkey()
+    yield server
+    server.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything under tests/journeys is a journey, whether or not its author remembered the mark."""
+    for item in items:
+        if "journeys" in item.path.parts:
+            item.add_marker(pytest.mark.journey)
 
 
 @pytest.fixture(autouse=True, scope="session")

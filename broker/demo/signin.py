@@ -23,7 +23,7 @@ import requests
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from flask import Flask, Response, redirect, render_template, request
+from flask import Flask, Response, render_template, request
 from onelogin.saml2.auth import OneLogin_Saml2_Auth
 from onelogin.saml2.idp_metadata_parser import OneLogin_Saml2_IdPMetadataParser
 
@@ -89,7 +89,7 @@ def create_app(*, aws: str, broker: str, own: str, ledger: Ledger) -> Flask:
         number = secrets.token_urlsafe(9)
         with lock:
             visits[number] = visit
-        return _private(redirect(f"/console/{number}", code=303))
+        return _private(Response("", status=303, headers={"Location": f"/console/{number}"}))
 
     @app.get("/health")
     def health() -> Response:

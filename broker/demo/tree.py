@@ -31,19 +31,19 @@ def programs(stage: Stage) -> tuple[Program, ...]:
         Program(
             "web",
             (python, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "broker.wsgi"),
-            order=30,
+            order=20,
             patience=25,
         ),
         Program(
             "worker",
             (*celery, "worker", "--concurrency=1", "--loglevel=INFO", "--without-mingle"),
-            order=40,
+            order=20,
             patience=30,
         ),
         Program(
             "beat",
             (*celery, "beat", "--loglevel=INFO", f"--pidfile={stage.folder / 'beat.pid'}"),
-            order=40,
+            order=20,
         ),
     )
 

@@ -58,7 +58,7 @@ def main() -> None:
     application = get_wsgi_application()
     bind = f"{LOOPBACK}:{current_stage().idp_port}"
 
-    class Server(BaseApplication):  # type: ignore[misc]
+    class Server(BaseApplication):
         def load_config(self) -> None:
             for name, value in {
                 "bind": bind,

@@ -79,8 +79,9 @@ def authorize(request: HttpRequest) -> HttpResponse:
     if not take_fresh(request):
         return redirect_to_login(request.get_full_path())
     # The sign-in has just happened, whatever prompt was asked for.
-    request.GET = request.GET.copy()
-    request.GET.pop("prompt", None)
+    query = request.GET.copy()
+    query.pop("prompt", None)
+    request.GET = query  # type: ignore[assignment]
     answer: HttpResponse = views.authorization(request)
     code = parse_qs(urlsplit(answer.headers.get("Location", "")).query).get("code", [""])[0]
     proof = proof_of(request)

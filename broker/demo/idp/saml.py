@@ -30,6 +30,8 @@ from broker.demo.stage import current_stage
 log = logging.getLogger("daypass.demo.idp")
 
 _RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
+_SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
+_DSIG = "http://www.w3.org/2000/09/xmldsig#"
 PASSWORD_CONTEXT = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"  # noqa: S105
 MFA_CONTEXT = "https://refeds.org/profile/mfa"
 
@@ -283,29 +285,23 @@ def _redirect(message: str, where: str, name: str, relay_state: str) -> str:
 def _signed(response: str) -> bytes:
     """Assertion first, then the response around it; each refers to its own id, exclusive canonicalisation."""
     from lxml import etree
-    from signxml import CanonicalizationMethod, XMLSigner, methods
 
     document = etree.fromstring(response.encode())
-    assertion = document.find("{urn:oasis:names:tc:SAML:2.0:assertion}Assertion")
-    for element in (assertion, document):
-        issuer = element.find("{urn:oasis:names:tc:SAML:2.0:assertion}Issuer")
-        place = etree.Element(
-            "{http://www.w3.org/2000/09/xmldsig#}Signature",
-            Id="placeholder",
-            nsmap={"ds": "http://www.w3.org/2000/09/xmldsig#"},
-        )
-        issuer.addnext(place)
-        signer = XMLSigner(
-            method=methods.enveloped,
-            signature_algorithm="rsa-sha256",
-            digest_algorithm="sha256",
-            c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
-        )
-        signed = signer.sign(
-            element, key=_key(), cert=_certificate(), reference_uri=f"#{element.get('ID')}"
-        )
-        if element is assertion:
-            document.replace(assertion, signed)
-        else:
-            document = signed
-    return bytes(etree.tostring(document))
+    assertion = document.find(f"{{{_SAML}}}Assertion")
+    assert assertion is not None
+    document.replace(assertion, _sign(assertion))
+    return bytes(etree.tostring(_sign(document)))
+
+
+def _sign(element: Any) -> Any:
+    """A signed copy; the signature stands where the schema wants it, right after the issuer."""
+    from lxml import etree
+    from signxml.algorithms import CanonicalizationMethod
+    from signxml.signer import XMLSigner
+
+    place = etree.Element(f"{{{_DSIG}}}Signature", Id="placeholder", nsmap={"ds": _DSIG})
+    element.find(f"{{{_SAML}}}Issuer").addnext(place)
+    signer = XMLSigner(c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0)
+    return signer.sign(
+        element, key=_key(), cert=_certificate(), reference_uri=f"#{element.get('ID')}"
+    )

@@ -10,6 +10,7 @@ DEBUG = False
 ALLOWED_HOSTS = [LOOPBACK]
 ROOT_URLCONF = "broker.demo.idp.urls"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.auth",

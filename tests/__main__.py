@@ -1,0 +1,179 @@
+"""`make test`: every check and every test, one after the other, with one summary at the end.
+
+`python -m tests` runs all stages; `python -m tests checks` (or sqlite, postgresql, journeys) runs those named. With
+CI=true nothing may be left out: a missing browser or a skipped test is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CI = os.environ.get("CI", "").lower() in ("1", "true")
+PYTHON = sys.executable
+TOOLS = Path(PYTHON).parent
+RESULTS = ROOT / "test-results"
+
+
+@dataclass
+class Outcome:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    note: str = ""
+
+
+def checks() -> Outcome:
+    """Each is one thing that passes or fails."""
+    production = {
+        "DAYPASS_ORIGIN": "https://daypass.example.com",
+        "DAYPASS_SECRET_KEY": "made up for the check of a production configuration",
+        "DAYPASS_SEALING_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        "REDIS_URL": "rediss://:made-up@redis.example.com:6379/0",
+        "DATABASE_URL": "postgresql://daypass:made-up@db.example.com/daypass",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        embedded = production | {"DAYPASS_DATA_DIR": folder, "DATABASE_URL": ""}
+        deploy = [
+            PYTHON,
+            "-W",
+            "error",
+            "manage.py",
+            "check",
+            "--deploy",
+            "--fail-level",
+            "WARNING",
+        ]
+        commands: list[tuple[str, list[str], dict[str, str]]] = [
+            ("lint", [str(TOOLS / "ruff"), "check", "."], {}),
+            ("format", [str(TOOLS / "ruff"), "format", "--check", "."], {}),
+            ("types", [str(TOOLS / "mypy"), "."], embedded),
+            ("contracts", [str(TOOLS / "lint-imports")], embedded),
+            (
+                "migrations",
+                [PYTHON, "manage.py", "makemigrations", "--check", "--dry-run"],
+                embedded,
+            ),
+            ("production checks", deploy, production),
+        ]
+        outcome = Outcome()
+        for name, command, environment in commands:
+            started = time.monotonic()
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=os.environ | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            good = done.returncode == 0
+            say(f"  {'ok    ' if good else 'FAILED'} {name} ({time.monotonic() - started:.0f} s)")
+            if not good:
+                say(done.stdout.rstrip())
+            outcome.passed += good
+            outcome.failed += not good
+    return outcome
+
+
+def sqlite() -> Outcome:
+    return pytest("sqlite", ["-m", "not journey", "-n", "2"], {})
+
+
+def postgresql() -> Outcome:
+    from tests.servers import start_postgres
+
+    server = start_postgres()
+    try:
+        return pytest("postgresql", ["-m", "not journey", "-n", "2"], {"DATABASE_URL": server.url})
+    finally:
+        server.stop()
+
+
+def journeys() -> Outcome:
+    from tests.servers import chromium
+
+    if chromium() is None:
+        remedy = "On Debian and Ubuntu: apt-get install chromium"
+        if CI:
+            say(f"  FAILED: there is no Chromium. {remedy}")
+            return Outcome(failed=1)
+        say(f"  Left out: there is no Chromium, which the journeys need. {remedy}")
+        return Outcome(note="left out: no Chromium")
+    return pytest("journeys", ["-m", "journey"], {})
+
+
+def pytest(name: str, arguments: list[str], environment: dict[str, str]) -> Outcome:
+    RESULTS.mkdir(exist_ok=True)
+    report = RESULTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    done = subprocess.run(
+        [PYTHON, "-m", "pytest", "-q", f"--junitxml={report}", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+    )
+    outcome = Outcome()
+    if report.exists():
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            total, failed, errors, skipped = (
+                int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+            )
+            outcome.failed += failed + errors
+            outcome.skipped += skipped
+            outcome.passed += total - failed - errors - skipped
+    if done.returncode != 0 and outcome.failed == 0:
+        outcome.failed = 1  # nothing collected, a crash, an interrupt
+    if CI and outcome.skipped:
+        say(f"  FAILED: {outcome.skipped} tests were skipped, which CI does not allow")
+        outcome.failed += outcome.skipped
+        outcome.skipped = 0
+    return outcome
+
+
+STAGES: dict[str, tuple[str, Callable[[], Outcome]]] = {
+    "checks": ("Lint, types, contracts, migrations, production checks", checks),
+    "sqlite": ("Tests on SQLite", sqlite),
+    "postgresql": ("Tests on PostgreSQL", postgresql),
+    "journeys": ("Journeys: a real browser against the whole demo", journeys),
+}
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(STAGES)
+    if unknown:
+        say(f"There is no stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}.")
+        return 2
+    outcomes: dict[str, tuple[Outcome, float]] = {}
+    for name in names or STAGES:
+        title, stage = STAGES[name]
+        say(f"\n=== {title}")
+        started = time.monotonic()
+        outcomes[name] = (stage(), time.monotonic() - started)
+    say("")
+    for name, (outcome, seconds) in outcomes.items():
+        counts = f"{outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped"
+        say(f"{name:<11} {seconds:>5.0f} s   {outcome.note or counts}")
+    every = [outcome for outcome, _ in outcomes.values()]
+    failed = sum(outcome.failed for outcome in every)
+    say(
+        f"\n{sum(o.passed for o in every)} passed, {failed} failed, {sum(o.skipped for o in every)} skipped"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}"
+    sys.exit(main(sys.argv[1:]))
