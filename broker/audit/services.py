@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -45,6 +45,19 @@ class Subject:
 NOTHING = Subject(type="", id="")
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event that is about to be recorded, as `record` takes it."""
+
+    kind: Kind
+    actor: Actor = NOBODY
+    subject: Subject = NOTHING
+    data: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
+    address: str = ""
+    at: datetime | None = None
+
+
 def new_reference() -> str:
     """A number a person can read out on the telephone: eight letters and digits, none easily mistaken."""
     return "".join(secrets.choice(_REFERENCE_LETTERS) for _ in range(8))
@@ -65,45 +78,62 @@ def record(
     The head row stays locked until that transaction ends, so record last and never across a call to anybody else.
     Raises AuditBroken when the log cannot be written, UnfitForAudit for what may not be in it.
     """
+    entry = Entry(kind, actor, subject, data or {}, reference, address, at)
+    return record_all([entry])[0]
+
+
+def record_all(entries: Sequence[Entry]) -> list[AuditEvent]:
+    """Append several events in this order, under one lock of the head; otherwise as `record`."""
     if not connection.in_atomic_block:
         raise RuntimeError("audit events are recorded inside the transaction of what they record")
-    kept = fit(data or {})
+    kept = [fit(entry.data) for entry in entries]
+    if not entries:
+        return []
+    events: list[AuditEvent] = []
     try:
         head = _lock_head()
-        link = Link(
-            seq=head.seq + 1,
-            at=at or timezone.now(),
-            kind=kind.value,
-            actor_id=actor.id[:64],
-            actor=actor.name[:200],
-            subject_type=subject.type[:40],
-            subject_id=subject.id[:64],
-            reference=reference[:16],
-            address=address[:45],
-            data=kept,
-            previous_hash=head.hash,
-        )
-        event = AuditEvent(
-            seq=link.seq,
-            at=link.at,
-            kind=link.kind,
-            actor_id=link.actor_id,
-            actor=link.actor,
-            subject_type=link.subject_type,
-            subject_id=link.subject_id,
-            reference=link.reference,
-            address=link.address,
-            data=kept,
-            previous_hash=link.previous_hash,
-            hash=chain_hash(link),
-        )
-        event.save(force_insert=True)
-        AuditHead.objects.filter(pk=1).update(seq=event.seq, hash=event.hash)
+        seq, previous_hash = head.seq, head.hash
+        for entry, data in zip(entries, kept, strict=True):
+            event = _next_event(entry, data, seq=seq + 1, previous_hash=previous_hash)
+            events.append(event)
+            seq, previous_hash = event.seq, event.hash
+        AuditEvent.objects.bulk_create(events)
+        AuditHead.objects.filter(pk=1).update(seq=seq, hash=previous_hash)
     except DatabaseError as error:
         raise AuditBroken(
             cause=f"The audit log could not be written: {type(error).__name__}."
         ) from error
-    return event
+    return events
+
+
+def _next_event(entry: Entry, data: dict[str, Any], *, seq: int, previous_hash: str) -> AuditEvent:
+    link = Link(
+        seq=seq,
+        at=entry.at or timezone.now(),
+        kind=entry.kind.value,
+        actor_id=entry.actor.id[:64],
+        actor=entry.actor.name[:200],
+        subject_type=entry.subject.type[:40],
+        subject_id=entry.subject.id[:64],
+        reference=entry.reference[:16],
+        address=entry.address[:45],
+        data=data,
+        previous_hash=previous_hash,
+    )
+    return AuditEvent(
+        seq=link.seq,
+        at=link.at,
+        kind=link.kind,
+        actor_id=link.actor_id,
+        actor=link.actor,
+        subject_type=link.subject_type,
+        subject_id=link.subject_id,
+        reference=link.reference,
+        address=link.address,
+        data=data,
+        previous_hash=link.previous_hash,
+        hash=chain_hash(link),
+    )
 
 
 def record_now(kind: Kind, **details: Any) -> AuditEvent:
