@@ -1,0 +1,324 @@
+"""AWS STS: the three calls that turn a right into temporary credentials.
+
+AssumeRoleWithWebIdentity and AssumeRoleWithSAML are unsigned: no AWS credential of the process is read or attached,
+even if there are some. AssumeRole is signed with boto3's default chain. Specification: STS API reference.
+
+Clients are built once for each region and shared by all threads (building one costs 30 to 60 ms of CPU, a call 1 ms).
+Retries are ours: each try may sign a fresh token, goes to a second region when the first does not answer, and all of
+them end within LONGEST seconds, on which sessions.services.PENDING_LIMIT is built.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import boto3
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from django.conf import settings
+from django.views.decorators.debug import sensitive_variables
+
+from broker.arns import PARTITIONS
+from broker.aws.credentials import Credentials
+from broker.aws.errors import Asked, Explained, UnusableAnswer, explain, from_botocore
+from broker.errors import AwsError
+
+CONNECT_TIMEOUT = 3.0
+READ_TIMEOUT = 8.0
+TRIES = 3
+PATIENCE = 9.0
+"""No new try begins later than this after the first."""
+LONGEST = PATIENCE + CONNECT_TIMEOUT + READ_TIMEOUT
+"""Seconds after which every call has ended, one way or the other."""
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 1.0
+_CONNECTIONS = 64
+"""Open connections kept for each client: more than a web process has threads."""
+
+_OTHER_REGIONS = {
+    "aws": ("us-east-1", "us-west-2"),
+    "aws-us-gov": ("us-gov-west-1", "us-gov-east-1"),
+    "aws-cn": ("cn-north-1", "cn-northwest-1"),
+    "aws-eusc": ("eusc-de-east-1",),
+}
+"""Where to ask when the first region does not answer: regions that need no opt-in."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCall:
+    """What all three calls have in common. seconds: 900 to 43200; region "": the partition's home region."""
+
+    role_arn: str
+    partition: str
+    region: str
+    session_name: str
+    seconds: int
+    session_policy: str = ""
+    policy_arns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StsAnswer:
+    """What STS answered. packed_policy_size: percent of AWS's limit that policies and tags took; None: not told."""
+
+    credentials: Credentials
+    assumed_role_arn: str
+    packed_policy_size: int | None
+
+
+def with_web_identity(
+    call: RoleCall,
+    token: Callable[[], str],
+    *,
+    issuer: str,
+    tag_keys: tuple[str, ...] = (),
+    source_identity: bool = True,
+) -> StsAnswer:
+    """AssumeRoleWithWebIdentity, unsigned. `token` signs a fresh JWT for every try.
+
+    Tags and source identity travel in the token; here they only explain a refusal. Raises AwsError, AwsUnavailable,
+    and whatever `token` raises.
+    """
+    asked = _asked(call, "AssumeRoleWithWebIdentity", issuer, tag_keys, source_identity)
+    return _obtain(
+        "unsigned",
+        call,
+        asked,
+        lambda client: client.assume_role_with_web_identity(
+            RoleSessionName=call.session_name, WebIdentityToken=token(), **_common(call)
+        ),
+    )
+
+
+def with_saml(
+    call: RoleCall,
+    assertion: Callable[[], str],
+    *,
+    provider_arn: str,
+    tag_keys: tuple[str, ...] = (),
+    source_identity: bool = True,
+) -> StsAnswer:
+    """AssumeRoleWithSAML, unsigned. `assertion` signs a fresh SAML response (base64) for every try.
+
+    Session name, tags and source identity travel in the assertion. Raises AwsError, AwsUnavailable, and whatever
+    `assertion` raises.
+    """
+    asked = _asked(call, "AssumeRoleWithSAML", provider_arn, tag_keys, source_identity)
+    return _obtain(
+        "unsigned",
+        call,
+        asked,
+        lambda client: client.assume_role_with_saml(
+            PrincipalArn=provider_arn, SAMLAssertion=assertion(), **_common(call)
+        ),
+    )
+
+
+def assume_role(
+    call: RoleCall,
+    *,
+    source_identity: str,
+    external_id: str = "",
+    session_tags: Mapping[str, str] | None = None,
+    transitive_tag_keys: tuple[str, ...] = (),
+) -> StsAnswer:
+    """AssumeRole, signed with the process's own AWS credentials. Chained from a role: at most 3600 seconds.
+
+    Raises AwsError, AwsUnavailable.
+    """
+    tags = dict(session_tags or {})
+    asked = _asked(call, "AssumeRole", "", tuple(tags), bool(source_identity))
+    more: dict[str, Any] = {}
+    if external_id:
+        more["ExternalId"] = external_id
+    if source_identity:
+        more["SourceIdentity"] = source_identity
+    if tags:
+        more["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+    if transitive_tag_keys:
+        more["TransitiveTagKeys"] = list(transitive_tag_keys)
+    return _obtain(
+        "ambient",
+        call,
+        asked,
+        lambda client: client.assume_role(
+            RoleSessionName=call.session_name, **more, **_common(call)
+        ),
+    )
+
+
+def _asked(
+    call: RoleCall,
+    action: Literal["AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "AssumeRole"],
+    trusted: str,
+    tag_keys: tuple[str, ...],
+    source_identity: bool,
+) -> Asked:
+    return Asked(
+        action=action,
+        role_arn=call.role_arn,
+        region=_regions(call)[0],
+        seconds=call.seconds,
+        trusted=trusted,
+        tag_keys=tag_keys,
+        source_identity=source_identity,
+    )
+
+
+def _common(call: RoleCall) -> dict[str, Any]:
+    common: dict[str, Any] = {"RoleArn": call.role_arn, "DurationSeconds": call.seconds}
+    if call.session_policy:
+        common["Policy"] = call.session_policy
+    if call.policy_arns:
+        common["PolicyArns"] = [{"arn": arn} for arn in call.policy_arns]
+    return common
+
+
+def _regions(call: RoleCall) -> tuple[str, ...]:
+    """The region to ask, and those to ask when it does not answer."""
+    first = call.region or PARTITIONS[call.partition].home_region
+    return (first, *(region for region in _OTHER_REGIONS[call.partition] if region != first))
+
+
+# --- One call, with its tries
+
+Kind = Literal["unsigned", "ambient"]
+
+
+@sensitive_variables()
+def _obtain(
+    kind: Kind, call: RoleCall, asked: Asked, perform: Callable[[Any], Mapping[str, Any]]
+) -> StsAnswer:
+    """Try, at most TRIES times and never starting later than PATIENCE; fail with what the first region said."""
+    regions = list(_regions(call))
+    began = time.monotonic()
+    first_problem: AwsError | None = None
+    for attempt in range(1, TRIES + 1):
+        region = regions[0]
+        explained = None
+        try:
+            return _usable(perform(_client(kind, region)), call)
+        except Exception as error:
+            if not from_botocore(error):
+                raise
+            explained = explain(error, asked, now=datetime.now(UTC))
+            if explained.problem.code in _STALE_CLIENT:
+                _forget(kind, region)
+        # Outside the handler: the exception, which may hold the request, is not kept as our context.
+        problem = _keep(explained, first_problem)
+        first_problem = first_problem or problem
+        if not explained.again or attempt == TRIES:
+            raise problem
+        time.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+        if time.monotonic() - began > PATIENCE:
+            raise problem
+        if explained.elsewhere and len(regions) > 1 and not settings.DAYPASS_STS_ENDPOINT:
+            regions.pop(0)
+    raise AssertionError("every try returns or raises")
+
+
+def _keep(explained: Explained, first: AwsError | None) -> AwsError:
+    """What to tell: the first region's failure when a later region only refused."""
+    if first is not None and not explained.again:
+        return first
+    return explained.problem
+
+
+@sensitive_variables()
+def _usable(answer: Mapping[str, Any], call: RoleCall) -> StsAnswer:
+    """Read STS's answer. Raises UnusableAnswer when a value is missing, unprintable, or for another role."""
+    try:
+        given = answer["Credentials"]
+        arn = str(answer["AssumedRoleUser"]["Arn"])
+        key_id, secret, session_token = (
+            given[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")
+        )
+        expires_at: datetime = given["Expiration"]
+    except (KeyError, TypeError):
+        raise UnusableAnswer from None
+    if not all(_is_a_word(value) for value in (key_id, secret, session_token)):
+        raise UnusableAnswer
+    if expires_at.tzinfo is None:
+        raise UnusableAnswer
+    account, name = call.role_arn.split(":")[4], call.role_arn.rsplit("/", 1)[-1]
+    if not _is_session_of(arn, call.partition, account, name):
+        raise UnusableAnswer
+    return StsAnswer(
+        credentials=Credentials(key_id, secret, session_token, expires_at.astimezone(UTC)),
+        assumed_role_arn=arn,
+        packed_policy_size=answer.get("PackedPolicySize"),
+    )
+
+
+def _is_a_word(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
+
+
+def _is_session_of(arn: str, partition: str, account: str, name: str) -> bool:
+    """Whether an assumed-role ARN is a session of this very role. AWS drops the role's path."""
+    return arn.startswith(f"arn:{partition}:sts::{account}:assumed-role/{name}/")
+
+
+# --- Clients
+
+_STALE_CLIENT = {
+    "aws_no_own_credentials",
+    "aws_own_credentials_unreadable",
+    "aws_own_credentials_expired",
+}
+"""After these the client is built anew: one that was built without credentials would never find any."""
+
+_clients: dict[tuple[int, Kind, str, str], Any] = {}
+_building = threading.Lock()
+
+
+def _client(kind: Kind, region: str) -> Any:
+    """The shared client of this process. Sessions are not thread-safe, so a client is built under a lock; clients are.
+
+    The process id is part of the key: a forked child must not share its parent's sockets.
+    """
+    key = (os.getpid(), kind, region, settings.DAYPASS_STS_ENDPOINT)
+    client = _clients.get(key)
+    if client is None:
+        with _building:
+            client = _clients.get(key)
+            if client is None:
+                client = _clients[key] = _build(kind, region, settings.DAYPASS_STS_ENDPOINT)
+    return client
+
+
+def _forget(kind: Kind, region: str) -> None:
+    _clients.pop((os.getpid(), kind, region, settings.DAYPASS_STS_ENDPOINT), None)
+
+
+def _build(kind: Kind, region: str, endpoint: str) -> Any:
+    config = Config(
+        region_name=region,
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=_CONNECTIONS,
+        tcp_keepalive=True,
+        user_agent="Daypass",
+        # DAYPASS_STS_ENDPOINT is the one way to another endpoint; AWS_ENDPOINT_URL would pass its check by.
+        ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
+        signature_version=UNSIGNED if kind == "unsigned" else None,
+    )
+    answers: dict[str, Any] = {"sts_regional_endpoints": (None, None, "regional", None)}
+    if kind == "unsigned":
+        # Profile and shared files are left unread as well: a broken ~/.aws must not stop a call that needs none of it.
+        answers["profile"] = (None, None, None, None)
+        answers["config_file"] = (None, None, os.devnull, None)
+        answers["credentials_file"] = (None, None, os.devnull, None)
+    core = botocore.session.Session(session_vars=answers)
+    session = boto3.session.Session(botocore_session=core, region_name=region)
+    return session.client("sts", endpoint_url=endpoint or None, config=config)
