@@ -189,7 +189,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
-    "resolve-pending-sessions": {"task": "broker.sessions.tasks.resolve_pending", "schedule": 30.0},
+    "resolve-pending-sessions": {"task": "broker.sessions.tasks.resolve_pending", "schedule": 15.0},
     "expire-sessions": {"task": "broker.sessions.tasks.expire_due", "schedule": 60.0},
     "verify-audit": {
         "task": "broker.audit.tasks.verify_recent",
