@@ -1,0 +1,123 @@
+"""From Allowed to a plan: the session's name, its length, and everything that STS will be told. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+from uuid import UUID
+
+from accounts.identity import Principal
+from broker.arns import PARTITIONS, assumed_role_arn, parse_role_arn, saml_provider_arn
+from broker.entitlements.rules import Allowed, HandOver, RoleFacts
+from broker.errors import DaypassError
+
+Trust = Literal["web_identity", "saml", "assume_role"]
+
+SHORTEST = 900
+LONGEST = 43200
+LONGEST_CHAINED = 3600
+"""A role that is assumed with another role's credentials lives for an hour at most, whatever its own maximum says."""
+
+SUFFIX_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+SUFFIX_LENGTH = 8
+"""Forty random bits beside a handle that is unique: names stay unique for hundreds of thousands of sessions each."""
+
+_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
+
+
+class Unplannable(DaypassError):
+    """What was allowed cannot be asked of AWS: a handle or a length that AWS would not take."""
+
+    code = "unplannable"
+    message = "Daypass cannot ask AWS for this role. An administrator has to look at it."
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One issue of credentials, decided to the last parameter.
+
+    seconds: what AWS is asked for. chained: AssumeRole with the broker's own role. region "": the partition's home.
+    saml_provider_arn, recipient and audience are for SAML trust. expected_arn: what AWS will call the session.
+    """
+
+    role: RoleFacts
+    trust: Trust
+    hand_over: HandOver
+    mapping_id: UUID
+    session_name: str
+    source_identity: str
+    subject: str
+    seconds: int
+    chained: bool
+    region: str
+    session_policy: str
+    policy_arns: tuple[str, ...]
+    session_tags: Mapping[str, str]
+    transitive_tag_keys: tuple[str, ...]
+    mfa: bool
+    saml_provider_arn: str
+    recipient: str
+    audience: str
+    expected_arn: str
+
+
+def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
+    """Plan the session that `allowed` permits. `suffix`: random, SUFFIX_LENGTH of SUFFIX_LETTERS.
+
+    Raises Unplannable.
+    """
+    role = allowed.role
+    trust = cast(Trust, role.trust)
+    chained = trust == "assume_role"
+    seconds = min(allowed.seconds, role.max_seconds, LONGEST_CHAINED if chained else LONGEST)
+    if seconds < SHORTEST:
+        raise Unplannable(
+            cause=f"{seconds} seconds were allowed; AWS issues nothing shorter than {SHORTEST}."
+        )
+    partition = PARTITIONS[role.partition]
+    name = session_name(principal.handle, suffix)
+    return Plan(
+        role=role,
+        trust=trust,
+        hand_over=allowed.hand_over,
+        mapping_id=allowed.mapping_id,
+        session_name=name,
+        source_identity=source_identity(principal.handle),
+        subject=str(principal.person_id),
+        seconds=seconds,
+        chained=chained,
+        region=role.region,
+        session_policy=allowed.session_policy,
+        policy_arns=allowed.policy_arns,
+        session_tags=dict(allowed.session_tags),
+        transitive_tag_keys=(),
+        mfa=principal.proof.mfa,
+        saml_provider_arn=saml_provider_arn(
+            role.partition, role.account_id, role.saml_provider_name
+        ),
+        recipient=partition.saml_recipient(role.region),
+        audience=partition.saml_audience,
+        expected_arn=assumed_role_arn(parse_role_arn(role.arn), name),
+    )
+
+
+def source_identity(handle: str) -> str:
+    """What names the person in CloudTrail for as long as the session and all chained from it live: the handle.
+
+    Handles are given out once and never again (threats.md R36). Raises Unplannable for one that AWS would not take.
+    """
+    if _NAME.fullmatch(handle) is None:
+        raise Unplannable(
+            cause=f"The handle {handle!r} is not 2 to 64 letters, digits or characters of _+=,.@-"
+        )
+    return handle
+
+
+def session_name(handle: str, suffix: str) -> str:
+    """`alice.9f3k2c7d`: readable, unique, within AWS's 64 characters."""
+    name = f"{handle[: 64 - len(suffix) - 1]}.{suffix}"
+    if _NAME.fullmatch(name) is None:
+        raise Unplannable(cause=f"The session name {name!r} is not one that AWS takes.")
+    return name
