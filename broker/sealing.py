@@ -16,6 +16,7 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
+from django.views.decorators.debug import sensitive_variables
 
 from broker.errors import KeyUnavailable
 
@@ -25,6 +26,7 @@ _NONCE_LENGTH = 12
 _TAG_LENGTH = 16
 
 
+@sensitive_variables()
 def seal(secret: bytes, *, place: str) -> str:
     """Seal a secret for one place; the answer is text for a database column.
 
@@ -41,6 +43,7 @@ def seal(secret: bytes, *, place: str) -> str:
     return base64.urlsafe_b64encode(_VERSION + key_id + nonce + sealed).decode()
 
 
+@sensitive_variables()
 def unseal(sealed: str, *, place: str) -> bytes:
     """Open what `seal` made for the same place. Raises KeyUnavailable, never says what was inside."""
     raw = _decode(sealed)

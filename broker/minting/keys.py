@@ -19,12 +19,14 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+import xmlsec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.views.decorators.debug import sensitive_variables
 
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
@@ -40,6 +42,7 @@ CERTIFICATE_LIFETIME = timedelta(days=3 * 365)
 PUBLISH_AHEAD = timedelta(hours=24)
 """How long a key is published before it signs: AWS does not say how long it keeps a key set."""
 
+# Opening a key again for every signature would double its cost: OpenSSL prepares each new key at first use.
 _KEEP_OPEN_SECONDS = 60.0
 _ENSURE = Actor.task("ensure_keys")
 
@@ -49,9 +52,8 @@ class OpenedKey:
     """A private key in memory, as the two signing libraries want it. Never leaves this stage."""
 
     kid: str
-    private_key: rsa.RSAPrivateKey = field(repr=False)
-    private_pem: str = field(repr=False)
-    certificate_pem: str = field(repr=False)
+    for_tokens: rsa.RSAPrivateKey = field(repr=False)
+    for_xml: xmlsec.Key = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,7 @@ def revoke(kid: str, *, now: datetime, actor: Actor) -> SigningKey:
     return key
 
 
+@sensitive_variables()
 def reseal(*, actor: Actor) -> int:
     """Seal every private key again that is not sealed under the current sealing key; answers how many.
 
@@ -252,6 +255,7 @@ def _signing_kid(purpose: SigningKey.Purpose) -> str | None:
     return signing.order_by().values_list("kid", flat=True).first()
 
 
+@sensitive_variables()
 def _open(kid: str) -> OpenedKey:
     row = SigningKey.objects.filter(kid=kid).values_list("private_sealed", "certificate").first()
     if row is None:
@@ -260,7 +264,9 @@ def _open(kid: str) -> OpenedKey:
     private_key = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(private_key, rsa.RSAPrivateKey) or _thumbprint(private_key) != kid:
         raise KeyUnavailable(cause=f"What is sealed as signing key {kid} is not that key.")
-    return OpenedKey(kid, private_key, pem.decode(), row[1])
+    for_xml = xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem, None)
+    for_xml.load_cert_from_memory(row[1].encode(), xmlsec.constants.KeyDataFormatPem)
+    return OpenedKey(kid, private_key, for_xml)
 
 
 def _locked(purpose: SigningKey.Purpose) -> QuerySet[SigningKey]:

@@ -90,7 +90,7 @@ def mint_web_identity_token(claims: WebIdentityClaims, *, now: datetime) -> Mint
         payload[TAGS_CLAIM] = tagging
     key = keys.signing_key(SigningKey.Purpose.OIDC, now=now)
     text = jwt.encode(
-        payload, key.private_key, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": "JWT"}
+        payload, key.for_tokens, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": "JWT"}
     )
     if len(text) > _LONGEST_TOKEN:
         raise rules.unfit(

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import xmlsec
 from django.conf import settings
 from lxml import etree
-from onelogin.saml2.utils import OneLogin_Saml2_Utils
 
 from broker.minting import keys, rules
 from broker.minting.models import SigningKey
 from broker.minting.tokens import MintedToken
+
+constants = xmlsec.constants
 
 _PROTOCOL = "urn:oasis:names:tc:SAML:2.0:protocol"
 _ASSERTION = "urn:oasis:names:tc:SAML:2.0:assertion"
@@ -65,18 +67,18 @@ def mint_saml_response(claims: AssertionClaims, *, now: datetime) -> MintedToken
 
     Raises BadInput for claims AWS would not take, KeyUnavailable when it cannot be signed.
     """
-    assertion_id = _new_id()
-    assertion = _assertion(claims, assertion_id, now)
+    assertion = _assertion(claims, now)
+    response = _response(assertion, claims, now)
     key = keys.signing_key(SigningKey.Purpose.SAML, now=now)
-    response = _response(claims, now)
-    response.append(etree.fromstring(_sign(assertion, key), _PARSER))
-    text = base64.b64encode(_sign(response, key)).decode()
+    _sign(assertion, key)
+    _sign(response, key)
+    text = base64.b64encode(etree.tostring(response, encoding="UTF-8")).decode()
     if len(text) > _LONGEST_RESPONSE:
         raise rules.unfit(
             f"The response is {len(text)} characters long; AWS takes {_LONGEST_RESPONSE}.",
             remedy="Use fewer or shorter session tags.",
         )
-    return MintedToken(text, id=assertion_id, key_id=key.kid, expires_at=now + _LIFETIME)
+    return MintedToken(text, id=_id_of(assertion), key_id=key.kid, expires_at=now + _LIFETIME)
 
 
 def metadata(*, now: datetime) -> bytes:
@@ -117,16 +119,28 @@ def metadata(*, now: datetime) -> bytes:
     return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
 
 
-_PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+def _sign(element: etree._Element, key: keys.OpenedKey) -> None:
+    """Sign one element in place: enveloped, exclusive c14n, RSA-SHA256, one reference to the element's own ID.
+
+    The signature stands right behind the Issuer, as the schemas of Response and Assertion demand.
+    """
+    signature = xmlsec.template.create(
+        element, constants.TransformExclC14N, constants.TransformRsaSha256, ns="ds"
+    )
+    element[0].addnext(signature)
+    reference = xmlsec.template.add_reference(
+        signature, constants.TransformSha256, uri=f"#{_id_of(element)}"
+    )
+    xmlsec.template.add_transform(reference, constants.TransformEnveloped)
+    xmlsec.template.add_transform(reference, constants.TransformExclC14N)
+    xmlsec.template.add_x509_data(xmlsec.template.ensure_key_info(signature))
+    xmlsec.tree.add_ids(element, ["ID"])
+    context = xmlsec.SignatureContext()
+    context.key = key.for_xml
+    context.sign(signature)
 
 
-def _sign(element: etree._Element, key: keys.OpenedKey) -> bytes:
-    """Enveloped, exclusive c14n, RSA-SHA256, over the element whose Issuer comes first: the root's own."""
-    signed: bytes = OneLogin_Saml2_Utils.add_sign(element, key.private_pem, key.certificate_pem)
-    return signed
-
-
-def _response(claims: AssertionClaims, now: datetime) -> etree._Element:
+def _response(assertion: etree._Element, claims: AssertionClaims, now: datetime) -> etree._Element:
     response = etree.Element(
         etree.QName(_PROTOCOL, "Response"),
         nsmap={"samlp": _PROTOCOL, "saml": _ASSERTION},
@@ -140,10 +154,11 @@ def _response(claims: AssertionClaims, now: datetime) -> etree._Element:
     _add(response, _ASSERTION, "Issuer").text = settings.DAYPASS_SAML_ENTITY_ID
     status = _add(response, _PROTOCOL, "Status")
     _add(status, _PROTOCOL, "StatusCode", Value=_SUCCESS)
+    response.append(assertion)
     return response
 
 
-def _assertion(claims: AssertionClaims, assertion_id: str, now: datetime) -> etree._Element:
+def _assertion(claims: AssertionClaims, now: datetime) -> etree._Element:
     role = rules.role(claims.role_arn)
     provider = rules.saml_provider(claims.saml_provider_arn, of=role)
     recipient = rules.recipient(
@@ -153,6 +168,7 @@ def _assertion(claims: AssertionClaims, assertion_id: str, now: datetime) -> etr
     tags = rules.tags(claims.session_tags, claims.transitive_tag_keys)
     rules.without_outer_blanks(tags)
     ends = _instant(now + _LIFETIME)
+    assertion_id = _new_id()
 
     assertion = etree.Element(
         etree.QName(_ASSERTION, "Assertion"),
@@ -214,6 +230,10 @@ def _attribute(statement: etree._Element, name: str, values: Iterable[str]) -> N
 
 def _add(parent: etree._Element, namespace: str, tag: str, **attributes: str) -> etree._Element:
     return etree.SubElement(parent, etree.QName(namespace, tag), attrib=attributes)
+
+
+def _id_of(element: etree._Element) -> str:
+    return str(element.attrib["ID"])
 
 
 def _new_id() -> str:
