@@ -61,7 +61,7 @@ def mint_web_identity_token(claims: WebIdentityClaims, *, now: datetime) -> Mint
     the session in AWS; the caller asks STS for a duration. Raises BadInput for claims AWS would not take,
     KeyUnavailable when it cannot be signed.
     """
-    role = rules.role(claims.role_arn)
+    role = rules.role(claims.role_arn, separator=";")
     subject = subject_claim(role, rules.person(claims.subject))
     if len(subject) > _LONGEST_SUBJECT:
         raise rules.unfit(f"The subject {subject!r} is longer than {_LONGEST_SUBJECT} characters.")

@@ -38,9 +38,19 @@ def unfit(what: str, *, remedy: str = "") -> BadInput:
     )
 
 
-def role(arn: str) -> RoleArn:
-    """The one role a token is for. Raises BadInput."""
-    return parse_role_arn(arn)
+def role(arn: str, *, separator: str) -> RoleArn:
+    """The one role a token is for. Raises BadInput.
+
+    separator: what splits a list where AWS reads this ARN. A role's path may hold any printable character, so
+    without this a role named "Dev;arn:...:role/Admin" would open a second one.
+    """
+    parsed = parse_role_arn(arn)
+    if any(character in str(parsed) for character in (separator, "*", "?")):
+        raise unfit(
+            f"The role {arn!r} has a character in its path or name that AWS would read as more than one role.",
+            remedy=f"Use a role without {separator} * ? in its path and name.",
+        )
+    return parsed
 
 
 def person(subject: str) -> str:

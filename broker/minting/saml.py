@@ -159,7 +159,7 @@ def _response(assertion: etree._Element, claims: AssertionClaims, now: datetime)
 
 
 def _assertion(claims: AssertionClaims, now: datetime) -> etree._Element:
-    role = rules.role(claims.role_arn)
+    role = rules.role(claims.role_arn, separator=",")
     provider = rules.saml_provider(claims.saml_provider_arn, of=role)
     recipient = rules.recipient(
         claims.recipient, partition=role.partition, stand_in=settings.DAYPASS_SIGNIN_ENDPOINT
