@@ -7,6 +7,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from broker.demo.stage import Stage, load_stage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -181,3 +184,46 @@ def start_aws(*, broker: str = "http://localhost") -> Aws:
     for port in (aws, signin):
         wait_for_port(port, process, seconds=30)
     return Aws(process, f"http://127.0.0.1:{aws}", f"http://127.0.0.1:{signin}")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole demo as `make run` starts it, in a folder of its own. greeting: what it printed."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    stage: Stage
+    greeting: str
+
+    def stop(self) -> None:
+        """As Ctrl-C does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=60)
+
+
+def start_demo(folder: Path, *, port: int | None = None) -> Demo:
+    """Start it and wait until it greets. Raises RuntimeError with what it printed when it does not."""
+    port = port or free_port()
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DAYPASS_") and name not in ("REDIS_URL", "DATABASE_URL")
+    }
+    output = folder.with_name(folder.name + ".log")
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "broker.demo", "--port", str(port), "--data-dir", str(folder)],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    until = time.monotonic() + 180
+    while "Ctrl-C" not in output.read_text():
+        if process.poll() is not None or time.monotonic() > until:
+            process.terminate()
+            raise RuntimeError(f"the demo did not start:\n{output.read_text()}")
+        time.sleep(0.1)
+    return Demo(process, folder, load_stage(folder, port=port), output.read_text())

@@ -75,6 +75,7 @@ def single_sign_on(request: HttpRequest) -> HttpResponse:
 
     answer = server.create_authn_response(
         identity={
+            "uid": [member.login],
             "displayName": [member.name],
             "mail": [member.email],
             "groups": list(member.groups),
@@ -191,7 +192,7 @@ def _configuration(partner: str) -> Any:
                         "default": {
                             "lifetime": {"minutes": 5},
                             "attribute_restrictions": None,
-                            "name_form": "urn:oasis:names:tc:SAML:2.0:attrname-format:basic",
+                            "name_form": "urn:oasis:names:tc:SAML:2.0:attrname-format:unspecified",
                         }
                     },
                 }

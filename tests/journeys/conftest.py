@@ -1,0 +1,87 @@
+"""The whole demo, started as `make run` starts it, and a browser in front of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, Demo, chromium, start_demo
+
+RESULTS = ROOT / "test-results"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One demo for all journeys of a run. Journeys that break it start their own."""
+    started = start_demo(tmp_path_factory.mktemp("demo") / "stage")
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    if path is None:
+        pytest.fail("There is no Chromium. On Debian and Ubuntu: apt-get install chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser, request: pytest.FixtureRequest):
+    """A tab of a fresh browser profile. What goes wrong in it is kept as a picture in test-results/.
+
+    A message on the console of the browser (a broken rule of the content security policy, a script error) fails the
+    journey.
+    """
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
+    context.set_default_timeout(15_000)
+    tab = context.new_page()
+    complaints: list[str] = []
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
+    yield tab
+    failed = getattr(request.node, "failed", False)
+    if failed or complaints:
+        picture(tab, request.node.name)
+    context.close()
+    if not failed:
+        # Chromium reports answers of 4xx as errors; a page may be a refusal on purpose.
+        complaints = [
+            text for text in complaints if "the server responded with a status" not in text
+        ]
+        assert not complaints
+
+
+def picture(tab, name: str) -> Path:
+    """A picture of the whole page, for people to look at."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{re.sub('[^a-z0-9_-]+', '-', name.lower())}.png"
+    tab.screenshot(path=path, full_page=True)
+    return path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    if report.failed:
+        item.failed = True
+    return report

@@ -1,0 +1,22 @@
+"""What people do in journeys, in their words."""
+
+from __future__ import annotations
+
+from broker.demo.cast import CAST, CastMember
+from tests.servers import Demo
+
+
+def somebody(login: str) -> CastMember:
+    return next(person for person in CAST if person.login == login)
+
+
+def sign_in(page, demo: Demo, login: str, *, mfa: bool = False, at: str = "/") -> None:
+    """Open Daypass, choose the person's provider, and sign in there. Ends wherever Daypass then leads."""
+    person = somebody(login)
+    page.goto(f"{demo.stage.origin}{at}")
+    page.get_by_role("button", name=person.provider_name).click()
+    page.get_by_label(person.name).check()
+    if mfa:
+        page.get_by_label("I also used a second factor").check()
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{demo.stage.origin}/**")
