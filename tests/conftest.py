@@ -35,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.journey)
 
 
+@pytest.fixture
+def signing_keys(db) -> None:
+    """The broker's signing keys, ready-made: for every test that issues something."""
+    from tests.signing_keys import keep_ready_made
+
+    keep_ready_made()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _pages_link_static_files_without_a_manifest():
     """The names of static files carry a hash only after collectstatic, which tests do not need."""
