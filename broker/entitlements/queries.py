@@ -6,18 +6,39 @@ number of all mappings. Nothing here decides: rows go to `decide()`, and its ans
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from accounts.identity import Principal
+from django.conf import settings
+from django.db.models import Case, Count, Func, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Concat
+
+from accounts.identity import GroupRef, Principal, Proof
+from accounts.models import Membership, Person
+from broker.arns import parse_account_id
 from broker.entitlements.models import AwsRole, Deny, MappingRole
+from broker.entitlements.places import Place, read_place
 from broker.entitlements.rules import (
+    Ask,
+    Condition,
+    Decision,
     DenyFacts,
     MappingFacts,
     RoleFacts,
     Snapshot,
+    conditions_of,
+    decide,
+    limits_of,
+    unconditional,
 )
+from broker.errors import BadInput
 
 MOST_WORDS = 8
 MOST_CHARACTERS = 200
@@ -41,8 +62,33 @@ _DENY = ("id", "reason", "enabled", "group_id", "valid_until", "person_id", "rol
 
 
 def _role_facts(row: Sequence[Any]) -> RoleFacts:
-    environment, colour, production = row[9:12]
-    return RoleFacts(*row[:9], environment or "", colour or "", bool(production), *row[12:])
+    (
+        id, arn, name, path, account_id, account_name, account_enabled, partition, region,
+        environment, environment_colour, production, description, trust, console, external_id,
+        saml_provider_name, max_seconds, sensitive, enabled,
+    ) = row  # fmt: skip
+    return RoleFacts(
+        id=id,
+        arn=arn,
+        name=name,
+        path=path,
+        account_id=account_id,
+        account_name=account_name,
+        account_enabled=account_enabled,
+        partition=partition,
+        region=region,
+        environment=environment or "",
+        environment_colour=environment_colour or "",
+        production=bool(production),
+        description=description,
+        trust=trust,
+        console=console,
+        external_id=external_id,
+        saml_provider_name=saml_provider_name,
+        max_seconds=max_seconds,
+        sensitive=sensitive,
+        enabled=enabled,
+    )
 
 
 def _mapping_facts(row: Sequence[Any]) -> MappingFacts:
@@ -123,4 +169,500 @@ def _matching(
         _deny_facts(row)
         for row in denies
         if (row[6] is None or row[6] == role_id) and (row[7] is None or row[7] == account)
+    )
+
+
+# --- a person's own roles
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRow:
+    """A role as its list shows it: the role, and what decide() says to the console and to keys."""
+
+    role: RoleFacts
+    console: Decision
+    keys: Decision
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """One page of a longer list, counted from 1. total: rows on all pages. Iterates over its own rows."""
+
+    rows: tuple[Row, ...]
+    total: int
+    page: int
+    pages: int
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RolePage(Page[RoleRow]):
+    """A page of a person's roles. accounts_total: the accounts that the roles of all pages are in."""
+
+    accounts_total: int = 0
+
+
+def find_roles(
+    principal: Principal, text: str = "", *, page: int = 1, page_size: int = 50, now: datetime
+) -> RolePage:
+    """The roles that the person has a live right to, usable now or not, by account and name; searched by `text`.
+
+    Every word of the text has to stand somewhere in the account's name, id, alias or environment or in the role's
+    name or description, whatever its case. A page past the end is the last one. Four queries.
+    """
+    return _page_of_roles(
+        principal, _matching_words(_live_roles(principal, now), text), page, page_size, now
+    )
+
+
+def rows_of(
+    principal: Principal, role_ids: Iterable[UUID], *, now: datetime
+) -> tuple[RoleRow, ...]:
+    """The same rows for roles that are known by id (favourites, recent ones), in that order; others are left out."""
+    wanted = list(dict.fromkeys(role_ids))
+    found = _live_roles(principal, now).filter(id__in=wanted)
+    rows = _decided(principal, list(found.values_list(*_ROLE, "account_id")), now)
+    by_id = {row.role.id: row for row in rows}
+    return tuple(by_id[role_id] for role_id in wanted if role_id in by_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a pasted address leads, and the person's roles that can open it."""
+
+    place: Place
+    roles: RolePage
+
+
+def roles_that_open(
+    principal: Principal, text: str, *, now: datetime, page: int = 1, page_size: int = 50
+) -> Opening | None:
+    """The person's roles in the account of a pasted ARN or console address; None: the text is no such thing.
+
+    An address that does not say its account leads to all roles of its partition.
+    """
+    place = read_place(text)
+    if place is None:
+        return None
+    roles = _live_roles(principal, now).filter(account__partition=place.partition)
+    if place.account:
+        roles = roles.filter(_account_named(place.account))
+    if place.role:
+        roles = roles.filter(name=place.role)
+    return Opening(place, _page_of_roles(principal, roles, page, page_size, now))
+
+
+def find_role(principal: Principal, account: str, role: str) -> UUID | None:
+    """The role of a deep link: account by id (111122223333, 1111-2222-3333) or alias, role by its exact name.
+
+    Says only that it exists; whether the person may know that is for decide() and `Refused.visible`.
+    """
+    try:
+        account = parse_account_id(account)
+    except BadInput:
+        account = account.strip().lower()
+    if "\x00" in account + role:
+        return None
+    found = AwsRole.objects.filter(_account_named(account), name=role)
+    return found.order_by().values_list("id", flat=True).first()
+
+
+def _account_named(account: str) -> Q:
+    """The roles of an account by its id or, if that is no number, by its alias."""
+    if account.isdigit():
+        return Q(account__account_id=account)
+    return Q(account__alias=account) & ~Q(account__alias="")
+
+
+def _live_roles(principal: Principal, now: datetime) -> QuerySet[AwsRole]:
+    """What `Refused.visible` means, in SQL, starting at the person's memberships; in the order of the list."""
+    if not principal.active or principal.proof.provider_id is None:
+        return AwsRole.objects.none()
+    links = MappingRole.objects.filter(
+        Q(mapping__valid_until__isnull=True) | Q(mapping__valid_until__gt=now),
+        mapping__enabled=True,
+        mapping__group__provider_id=principal.proof.provider_id,
+        mapping__group__provider__enabled=True,
+        mapping__group__memberships__person_id=principal.person_id,
+    )
+    return AwsRole.objects.filter(
+        enabled=True, account__enabled=True, id__in=links.order_by().values("role_id")
+    ).order_by("account__name", "account__account_id", "name")
+
+
+def _page_of_roles(
+    principal: Principal, roles: QuerySet[AwsRole], page: int, page_size: int, now: datetime
+) -> RolePage:
+    counted = roles.order_by().aggregate(
+        total=Count("id"), accounts=Count("account_id", distinct=True)
+    )
+    total = counted["total"]
+    page, pages = _clamp(page, page_size, total)
+    first = (page - 1) * page_size
+    rows = list(roles.values_list(*_ROLE, "account_id")[first : first + page_size])
+    return RolePage(_decided(principal, rows, now), total, page, pages, counted["accounts"])
+
+
+def _clamp(page: int, page_size: int, total: int) -> tuple[int, int]:
+    """The page that is meant and how many there are: at least one, and none past the last."""
+    pages = max(1, math.ceil(total / page_size))
+    return min(max(1, page), pages), pages
+
+
+def _decided(
+    principal: Principal, rows: Sequence[tuple[Any, ...]], now: datetime
+) -> tuple[RoleRow, ...]:
+    """decide() for the roles of one page. Each row: the columns of _ROLE and the account's primary key."""
+    if not rows:
+        return ()
+    mappings: dict[UUID, list[MappingFacts]] = defaultdict(list)
+    links = MappingRole.objects.filter(
+        role_id__in=[row[0] for row in rows],
+        mapping__group__memberships__person_id=principal.person_id,
+    )
+    for link in links.order_by().values_list("role_id", *_MAPPING_OF_LINK):
+        mappings[link[0]].append(_mapping_facts(link[1:]))
+    denies = _denies_of(principal.person_id)
+    return tuple(
+        _row(
+            principal,
+            Snapshot(
+                role=_role_facts(row[:-1]),
+                mappings=tuple(mappings[row[0]]),
+                denies=_matching(denies, row[0], row[-1]),
+            ),
+            now,
+        )
+        for row in rows
+    )
+
+
+def _row(principal: Principal, snapshot: Snapshot, now: datetime) -> RoleRow:
+    role_id = snapshot.role.id
+    return RoleRow(
+        role=snapshot.role,
+        console=decide(principal, Ask(role_id, "console"), snapshot, now),
+        keys=decide(principal, Ask(role_id, "keys"), snapshot, now),
+    )
+
+
+# --- search
+
+
+class Folded(Func):
+    """Text without its case, in any script. SQLite's own LOWER knows ASCII only."""
+
+    function = "LOWER"
+    output_field = TextField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        connection.ensure_connection()
+        # Registering is cheap and the same every time; doing it here needs no hook on new connections.
+        connection.connection.create_function("daypass_fold", 1, fold, deterministic=True)
+        return self.as_sql(compiler, connection, function="daypass_fold", **context)
+
+
+def fold(text: str | None) -> str:
+    """As words are compared: composed characters (NFC), lower case, no NUL (PostgreSQL takes none)."""
+    return unicodedata.normalize("NFC", text or "").lower().replace("\x00", "\N{SYMBOL FOR NULL}")
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words that a search looks for; an account id in groups of four is one word of twelve digits."""
+    words = fold(text[:MOST_CHARACTERS]).split()[:MOST_WORDS]
+    return tuple(
+        word.replace("-", "") if _GROUPED_ACCOUNT_ID.fullmatch(word) else word for word in words
+    )
+
+
+_GROUPED_ACCOUNT_ID = re.compile(r"\d{4}-\d{4}-\d{4}", re.ASCII)
+_SPACE = Value(" ")
+
+
+Model = TypeVar("Model", AwsRole, Person)
+
+
+def _with_words(rows: QuerySet[Model], everything: Folded, words: Sequence[str]) -> QuerySet[Model]:
+    """Those rows in whose text every word stands somewhere; % and _ are letters like others."""
+    if words:
+        rows = rows.alias(everything=everything)
+    for word in words:
+        rows = rows.filter(**{"everything__contains": word})
+    return rows
+
+
+def _matching_words(roles: QuerySet[AwsRole], text: str) -> QuerySet[AwsRole]:
+    words = words_of(text)
+    if not words:
+        return roles
+    marked = Case(
+        When(account__environment__production=True, then=Value("production")), default=Value("")
+    )
+    everything = Folded(
+        Concat(
+            "account__name",
+            _SPACE,
+            "account__account_id",
+            _SPACE,
+            "account__alias",
+            _SPACE,
+            "account__environment__name",
+            _SPACE,
+            marked,
+            _SPACE,
+            "name",
+            _SPACE,
+            "description",
+            output_field=TextField(),
+        )
+    )
+    return _with_words(roles, everything, words)
+
+
+# --- who gets what, and why: for administrators
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One mapping as it concerns one person and one role.
+
+    group: their membership, None when it does not count now (a disabled provider). fresh: the membership counts now.
+    conditions: what depends on how, when and from where they sign in. limits: what does not.
+    """
+
+    mapping: MappingFacts
+    group: GroupRef | None
+    fresh: bool
+    conditions: tuple[Condition, ...]
+    limits: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRight:
+    """One role that a person has something to do with: what they would get, and every mapping and deny behind it.
+
+    console, keys: decide() for a sign-in of this very moment that meets every condition (second factor, age,
+    network); the conditions themselves are listed with each mapping. A stale membership is shown as it is.
+    """
+
+    role: RoleFacts
+    console: Decision
+    keys: Decision
+    rights: tuple[Right, ...]
+    denies: tuple[DenyFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonBrief:
+    """A person as a list shows them."""
+
+    id: UUID
+    handle: str
+    name: str
+    email: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoleReach:
+    """One person whom some mapping of a role concerns: what they would get, and why. Read as PersonRight is."""
+
+    person: PersonBrief
+    console: Decision
+    keys: Decision
+    rights: tuple[Right, ...]
+    denies: tuple[DenyFacts, ...]
+
+
+def explain_person(
+    person_id: UUID, now: datetime, *, text: str = "", page: int = 1, page_size: int = 50
+) -> Page[PersonRight]:
+    """Every role that any mapping, in whatever state, connects with a group of this person, and what comes of it."""
+    person = Person.objects.select_related("provider").filter(pk=person_id).first()
+    if person is None:
+        return Page((), 0, 1, 1)
+    principal = _as_if_signed_in(person, now)
+    links = MappingRole.objects.filter(mapping__group__memberships__person_id=person_id)
+    roles = _matching_words(
+        AwsRole.objects.filter(id__in=links.order_by().values("role_id")), text
+    ).order_by("account__name", "account__account_id", "name")
+    total = roles.count()
+    page, pages = _clamp(page, page_size, total)
+    first = (page - 1) * page_size
+    rows = list(roles.values_list(*_ROLE, "account_id")[first : first + page_size])
+    denies = _denies_of(person_id)
+    mappings: dict[UUID, list[MappingFacts]] = defaultdict(list)
+    of_page = links.filter(role_id__in=[row[0] for row in rows])
+    for link in of_page.order_by().values_list("role_id", *_MAPPING_OF_LINK):
+        mappings[link[0]].append(_mapping_facts(link[1:]))
+    explained = []
+    for row in rows:
+        snapshot = Snapshot(
+            role=_role_facts(row[:-1]),
+            mappings=tuple(mappings[row[0]]),
+            denies=_matching(denies, row[0], row[-1]),
+        )
+        seen = _row(principal, _without_conditions(snapshot), now)
+        explained.append(
+            PersonRight(
+                snapshot.role,
+                seen.console,
+                seen.keys,
+                _rights(principal, snapshot, now),
+                snapshot.denies,
+            )
+        )
+    return Page(tuple(explained), total, page, pages)
+
+
+def explain_role(
+    role_id: UUID, now: datetime, *, text: str = "", page: int = 1, page_size: int = 50
+) -> Page[RoleReach]:
+    """Everybody in a group that any mapping, in whatever state, connects with this role, and what comes of it.
+
+    text: words that each stand in the handle, name or address of the person.
+    """
+    row = AwsRole.objects.filter(pk=role_id).order_by().values_list(*_ROLE, "account_id").first()
+    if row is None:
+        return Page((), 0, 1, 1)
+    role = _role_facts(row[:-1])
+    mappings = [
+        _mapping_facts(link)
+        for link in MappingRole.objects.filter(role_id=role_id)
+        .order_by()
+        .values_list(*_MAPPING_OF_LINK)
+    ]
+    reached = Membership.objects.filter(group__mappings__links__role_id=role_id)
+    people = _people_matching(
+        Person.objects.filter(id__in=reached.order_by().values("person_id")), text
+    )
+    total = people.count()
+    page, pages = _clamp(page, page_size, total)
+    first = (page - 1) * page_size
+    of_page = list(people.select_related("provider").order_by("handle")[first : first + page_size])
+    denies = list(
+        Deny.objects.filter(
+            Q(role_id=role_id) | Q(account_id=row[-1]) | Q(role__isnull=True, account__isnull=True)
+        )
+        .order_by()
+        .values_list(*_DENY)
+    )
+    groups = {one.group_id for one in mappings} | {one[3] for one in denies if one[3] is not None}
+    held: dict[UUID, list[Membership]] = defaultdict(list)
+    memberships = Membership.objects.filter(person__in=of_page, group_id__in=groups)
+    for one in memberships.select_related("group__provider"):
+        held[one.person_id].append(one)
+    explained = []
+    for person in of_page:
+        theirs = {one.group_id for one in held[person.id]}
+        snapshot = Snapshot(
+            role=role,
+            mappings=tuple(one for one in mappings if one.group_id in theirs),
+            denies=tuple(
+                _deny_facts(one) for one in denies if one[5] == person.id or one[3] in theirs
+            ),
+        )
+        principal = _as_if_signed_in(person, now, held[person.id])
+        seen = _row(principal, _without_conditions(snapshot), now)
+        explained.append(
+            RoleReach(
+                _brief(person),
+                seen.console,
+                seen.keys,
+                _rights(principal, snapshot, now),
+                snapshot.denies,
+            )
+        )
+    return Page(tuple(explained), total, page, pages)
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who would get a mapping: the members of its group. fresh: how many of them count without signing in again."""
+
+    total: int
+    fresh: int
+    people: tuple[PersonBrief, ...]
+
+
+def who_would_get(group_id: int, now: datetime, *, first: int = 10) -> Audience:
+    """The active members of a group, for the form of a mapping that is not saved yet."""
+    members = Membership.objects.filter(group_id=group_id, person__is_active=True)
+    stale = Q(
+        source=Membership.Source.SIGN_IN,
+        confirmed_at__lte=now - settings.DAYPASS_MEMBERSHIP_MAX_AGE,
+    )
+    counted = members.aggregate(
+        total=Count("id"), fresh=Count("id", filter=~stale & Q(group__provider__enabled=True))
+    )
+    people = members.select_related("person").order_by("person__handle")[:first]
+    return Audience(counted["total"], counted["fresh"], tuple(_brief(one.person) for one in people))
+
+
+def _brief(person: Person) -> PersonBrief:
+    return PersonBrief(person.id, person.handle, person.name, person.email, person.is_active)
+
+
+def _people_matching(people: QuerySet[Person], text: str) -> QuerySet[Person]:
+    everything = Folded(Concat("handle", _SPACE, "name", _SPACE, "email", output_field=TextField()))
+    return _with_words(people, everything, words_of(text))
+
+
+def _without_conditions(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, mappings=tuple(unconditional(one) for one in snapshot.mappings))
+
+
+def _rights(principal: Principal, snapshot: Snapshot, now: datetime) -> tuple[Right, ...]:
+    held = {group.id: group for group in principal.groups}
+    rights = []
+    for mapping in snapshot.mappings:
+        group = held.get(mapping.group_id)
+        fresh = group is not None and (group.fresh_until is None or group.fresh_until > now)
+        rights.append(Right(mapping, group, fresh, conditions_of(mapping), limits_of(mapping)))
+    return tuple(sorted(rights, key=lambda right: (right.mapping.group_name, right.mapping.id)))
+
+
+def _as_if_signed_in(
+    person: Person, now: datetime, memberships: Iterable[Membership] | None = None
+) -> Principal:
+    """The person, as if they had signed in this moment with two factors and brought the same groups as are kept."""
+    if memberships is None:
+        memberships = Membership.objects.filter(person=person).select_related("group__provider")
+    age = settings.DAYPASS_MEMBERSHIP_MAX_AGE
+    return Principal(
+        person_id=person.id,
+        handle=person.handle,
+        name=person.name,
+        email=person.email,
+        active=person.is_active,
+        epoch=person.epoch,
+        proof=Proof(
+            provider_id=person.provider_id,
+            provider_name=person.provider.name if person.provider else "",
+            method="saml" if person.provider and person.provider.protocol == "saml" else "oidc",
+            at=now,
+            mfa=True,
+        ),
+        attributes={name: tuple(values) for name, values in person.attributes.items()},
+        groups=tuple(
+            GroupRef(
+                id=one.group_id,
+                provider_id=one.group.provider_id,
+                key=one.group.key,
+                name=one.group.name or one.group.key,
+                fresh_until=one.confirmed_at + age
+                if one.source == Membership.Source.SIGN_IN
+                else None,
+            )
+            for one in memberships
+            if one.group.provider.enabled
+        ),
     )
