@@ -76,7 +76,7 @@ class Rule:
     says: re.Pattern[str] | None = None
 
 
-_ASK = "An administrator has to look at it: your session list shows them what AWS said."
+_ASK = "An administrator has to look at it; the audit log tells them what AWS said."
 _SOON = "Try again in a moment."
 _NOT_LET_IN = f"AWS does not let Daypass into this role. Trying again will not help. {_ASK}"
 _NOT_RIGHT = (
@@ -112,7 +112,7 @@ RULES: tuple[Rule, ...] = (
             "Add sts:TagSession to the actions of the trust statement for Daypass, or take the session tags off the "
             "mapping.",
         ),
-        says=r"perform: sts:TagSession",
+        says=r"perform:? sts:TagSession",
     ),
     _rule(
         _DENIED,
@@ -123,7 +123,7 @@ RULES: tuple[Rule, ...] = (
             "Add sts:SetSourceIdentity to the actions of the trust statement for Daypass. It is what names the person "
             "in CloudTrail.",
         ),
-        says=r"perform: sts:SetSourceIdentity",
+        says=r"perform:? sts:SetSourceIdentity",
     ),
     _rule(
         _DENIED,
@@ -455,7 +455,7 @@ RULES: tuple[Rule, ...] = (
         "SSLError",
         Meaning(
             "aws_tls",
-            f"Daypass could not make a trusted connection to AWS. {_ASK}",
+            f"Daypass could not make a secure connection to AWS. {_ASK}",
             "The certificate that answered for AWS is not trusted: something between broker and AWS opens TLS, or the "
             "CA bundle is old.",
             "If a proxy opens TLS on purpose, name its CA in AWS_CA_BUNDLE.",

@@ -40,6 +40,7 @@ class Request:
     query: dict[str, str]
     form: dict[str, str]
     headers: dict[str, str]
+    client_port: int
 
 
 @dataclass
@@ -77,6 +78,7 @@ class StandIn:
                     {k: v[0] for k, v in parse_qs(parts.query).items()},
                     {k: v[0] for k, v in parse_qs(body).items()},
                     {k.lower(): v for k, v in self.headers.items()},
+                    self.client_address[1],
                 )
                 stand_in.requests.append(request)
                 answer = stand_in._next(request)
@@ -85,7 +87,9 @@ class StandIn:
                 if answer.drop:
                     self.close_connection = True
                     return
-                self.send_response(answer.status)
+                self.send_response_only(answer.status)
+                if "date" not in answer.headers:
+                    self.send_header("date", self.date_time_string())
                 self.send_header("Content-Type", answer.content_type)
                 self.send_header("Content-Length", str(len(answer.body)))
                 for name, value in answer.headers.items():
