@@ -66,6 +66,12 @@ DAYPASS_SESSION_ABSOLUTE = timedelta(
     seconds=env.integer("DAYPASS_SESSION_ABSOLUTE", 10 * 3600, least=300)
 )
 
+# Identity providers with private addresses that sign-in may call, as host or host:port. Addresses of the private
+# network are refused otherwise, so that nobody turns Daypass into a way into it.
+DAYPASS_PRIVATE_PROVIDERS = env.words("DAYPASS_PRIVATE_PROVIDERS")
+# The company's own certificate authorities (a PEM file), for identity providers that have their certificates from it.
+DAYPASS_CA_BUNDLE = env.text("DAYPASS_CA_BUNDLE")
+
 # --- AWS
 # The issuer AWS sees; the broker's own origin unless the documents are published elsewhere.
 DAYPASS_ISSUER = env.text("DAYPASS_ISSUER", DAYPASS_ORIGIN).rstrip("/")
@@ -89,8 +95,6 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.socialaccount",
-    "allauth.socialaccount.providers.saml",
-    "allauth.socialaccount.providers.openid_connect",
     "allauth.mfa",
     "allauth.usersessions",
     "django_htmx",
@@ -212,7 +216,7 @@ CELERY_BEAT_SCHEDULE = {
 
 # --- People and sign-in
 AUTH_USER_MODEL = "accounts.Person"
-AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.backends.PersonBackend"]
 LOGIN_URL = "sign_in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "signed_out"
@@ -238,6 +242,12 @@ SOCIALACCOUNT_REQUESTS_TIMEOUT = 8
 MFA_ADAPTER = "accounts.adapters.MfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "Daypass"
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TRUST_ENABLED = False
+MFA_PASSKEY_LOGIN_ENABLED = False
+MFA_PASSKEY_SIGNUP_ENABLED = False
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_SESSION_REMEMBER = True
 USERSESSIONS_TRACK_ACTIVITY = False
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.ScryptPasswordHasher",

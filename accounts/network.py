@@ -1,0 +1,35 @@
+"""Where a request came from, as far as the operator's own proxies tell."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def client_address(request: HttpRequest) -> str:
+    """The client's network address, "" when it cannot be known.
+
+    With DAYPASS_TRUSTED_PROXIES = n, the n-th entry from the right of X-Forwarded-For: what stands further left was
+    written by the client. With 0, or without the header, the connection's own address.
+    """
+    trusted = settings.DAYPASS_TRUSTED_PROXIES
+    chain = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    if trusted and chain != [""]:
+        return _clean(chain[-trusted]) if len(chain) >= trusted else ""
+    return _clean(request.META.get("REMOTE_ADDR", ""))
+
+
+def _clean(text: str) -> str:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(address)
