@@ -58,7 +58,12 @@ class IdentityProvider(models.Model):
     certificates = models.JSONField(
         default=list, blank=True, help_text="PEM certificates that sign for this provider."
     )
-    idp_initiated = models.BooleanField(default=False)
+    response_signed = models.BooleanField(
+        "Response must be signed",
+        default=True,
+        help_text="The assertion always has to be. Switch off only for a provider that cannot sign the whole "
+        "response as well.",
+    )
 
     # OpenID Connect
     issuer = models.CharField(max_length=1024, blank=True)
@@ -106,6 +111,15 @@ class ServiceProviderKey(models.Model):
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["active"],
+                condition=Q(active=True),
+                name="one_active_service_provider_key",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"SAML service provider key of {self.created_at:%Y-%m-%d}"

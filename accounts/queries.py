@@ -1,0 +1,74 @@
+"""Reading people, their groups and providers."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import QuerySet
+
+from accounts.identity import GroupRef, Principal, Proof
+from accounts.models import IdentityProvider, Membership, Person, SignInTest
+
+
+def principal_of(person: Person, proof: Proof, *, address: str) -> Principal:
+    """What the rest of Daypass sees of a person: one indexed read, whose cost follows the number of their groups.
+
+    Stale memberships are included with the time at which they went stale; groups of providers that are switched off
+    are not there at all.
+    """
+    rows = Membership.objects.filter(
+        person_id=person.pk, group__provider__enabled=True
+    ).values_list(
+        "group_id",
+        "group__provider_id",
+        "group__key",
+        "group__name",
+        "source",
+        "confirmed_at",
+    )
+    age = settings.DAYPASS_MEMBERSHIP_MAX_AGE
+    groups = tuple(
+        GroupRef(
+            id=group_id,
+            provider_id=provider_id,
+            key=key,
+            name=name or key,
+            fresh_until=None if source == Membership.Source.SCIM else confirmed_at + age,
+        )
+        for group_id, provider_id, key, name, source, confirmed_at in rows
+    )
+    return Principal(
+        person_id=person.pk,
+        handle=person.handle,
+        name=person.name,
+        email=person.email,
+        active=person.is_active,
+        epoch=person.epoch,
+        proof=proof,
+        attributes={name: tuple(values) for name, values in person.attributes.items()},
+        groups=groups,
+        address=address,
+    )
+
+
+def offered_providers() -> QuerySet[IdentityProvider]:
+    """The providers on the sign-in page, in the administrator's order."""
+    return IdentityProvider.objects.filter(enabled=True).order_by("position", "name")
+
+
+def find_provider(slug: str, protocol: str = "") -> IdentityProvider | None:
+    """A provider by the part of its addresses, switched on or not."""
+    found = IdentityProvider.objects.filter(slug=slug)
+    if protocol:
+        found = found.filter(protocol=protocol)
+    return found.first()
+
+
+def test_of(test_id: UUID, person: Person) -> SignInTest | None:
+    """A test sign-in, for the administrator who started it."""
+    return (
+        SignInTest.objects.select_related("provider")
+        .filter(pk=test_id, started_by_id=person.pk)
+        .first()
+    )
