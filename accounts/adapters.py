@@ -2,18 +2,141 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from requests import Session
+
+from accounts import outbound
+from accounts.models import IdentityProvider, Person, Protocol
+from accounts.network import client_address
+from broker.sealing import seal, unseal
+
+_KINDS = {Protocol.SAML: "saml", Protocol.OIDC: "openid_connect"}
 
 
 class AccountAdapter(DefaultAccountAdapter):
     """Local accounts: only the break-glass superuser, and nobody signs up."""
 
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return False
+
+    def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
+        """The first second factor is set up right after the password; afterwards allauth's rule holds."""
+        from allauth.mfa.utils import is_mfa_enabled
+
+        user = getattr(context.request, "user", None)
+        if app == "allauth.mfa" and user is not None and not is_mfa_enabled(user):
+            return False
+        return bool(super().is_reauthentication_required(app=app, **kwargs))
+
+    def respond_user_inactive(self, request: HttpRequest, user: Person) -> HttpResponse:
+        raise PermissionDenied
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return client_address(request) or "0.0.0.0"  # noqa: S104 (an address nobody has, not one to listen on)
+
+    def add_message(self, *args: Any, **kwargs: Any) -> None:
+        """Daypass's pages say what happened themselves."""
+
+    def send_mail(self, *args: Any, **kwargs: Any) -> None:
+        """Daypass sends no mail about sign-in (threats.md R58)."""
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """Daypass sends no mail about sign-in; the audit log has what happened."""
+
+
+def social_app(row: IdentityProvider) -> SocialApp:
+    """allauth's view of a provider, never saved: the row's id is `provider_id`, so that no two ever share people."""
+    app = SocialApp(
+        provider=_KINDS[Protocol(row.protocol)],
+        provider_id=str(row.pk),
+        name=row.name,
+        client_id=row.slug if row.protocol == Protocol.SAML else row.client_id,
+        settings={"scope": list(row.scopes), "oauth_pkce_enabled": True, "fetch_userinfo": False},
+    )
+    app.row = row
+    return app
+
 
 class SocialAccountAdapter(DefaultSocialAccountAdapter):
     """People vouched for by an identity provider."""
 
+    def list_apps(
+        self,
+        request: HttpRequest | None,
+        provider: str | None = None,
+        client_id: str | None = None,
+    ) -> list[SocialApp]:
+        """Our providers as apps; neither allauth's table nor its settings are read."""
+        apps = [social_app(row) for row in _rows(provider)]
+        return [app for app in apps if client_id is None or app.client_id == client_id]
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        """The person was let in by `services.sign_in` before; only that person may be signed in here."""
+        admitted: SocialAccount | None = getattr(sociallogin, "admitted", None)
+        if admitted is None or admitted.user_id is None:
+            raise PermissionDenied
+        sociallogin.account = admitted
+        sociallogin.user = admitted.user
+
+    def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
+        return False
+
+    def is_auto_signup_allowed(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
+        return False
+
+    def can_authenticate_by_email(self, login: SocialLogin, email: str) -> bool:
+        return False
+
+    def authenticate_by_email(self, login: SocialLogin) -> None:
+        return None
+
+    def populate_user(self, request: HttpRequest, sociallogin: SocialLogin, data: Any) -> Any:
+        return sociallogin.user
+
+    def is_email_verified(self, provider: Any, email: str) -> bool:
+        return False
+
+    def get_requests_session(self) -> Session:
+        return outbound.session()
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """Daypass sends no mail about sign-in."""
+
+
+def _rows(provider: str | None) -> list[IdentityProvider]:
+    rows = IdentityProvider.objects.all()
+    for protocol, kind in _KINDS.items():
+        if provider == kind:
+            return list(rows.filter(protocol=protocol))
+    if provider is None:
+        return list(rows)
+    try:
+        return list(rows.filter(pk=UUID(provider)))
+    except ValueError:
+        return []
+
 
 class MfaAdapter(DefaultMFAAdapter):
-    """The second factor of the break-glass account."""
+    """The second factor of the break-glass account, sealed at rest."""
+
+    def encrypt(self, text: str) -> str:
+        return seal(text.encode(), place="second-factor")
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return unseal(encrypted_text, place="second-factor").decode()
+
+    def get_totp_label(self, user: Person) -> str:
+        return user.handle
+
+    def _get_site_name(self) -> str:
+        return f"Daypass at {settings.DAYPASS_COMPANY}"

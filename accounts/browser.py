@@ -1,0 +1,130 @@
+"""A person's browser session: the proof of sign-in that it carries, and when it is over.
+
+Everything about it is on our side; the browser holds a random id and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID
+
+from allauth.mfa.models import Authenticator
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY, logout
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest
+
+from accounts import services
+from accounts.identity import Method, Proof
+from accounts.models import Person
+from accounts.network import client_address
+
+KEY = "daypass"
+SEEN_EVERY = 60
+"""Seconds between notes that a session is in use, so that most requests write nothing."""
+
+
+def begin(
+    request: HttpRequest,
+    person: Person,
+    proof: Proof,
+    *,
+    now: datetime,
+    logout: Mapping[str, str] | None = None,
+    ends: datetime | None = None,
+) -> None:
+    """Note who signed in and how, in the session that the sign-in just opened.
+
+    logout: what a sign-out at the provider will need. ends: when the provider wants its session to end.
+    """
+    request.session[KEY] = {
+        "proof": {
+            "provider_id": str(proof.provider_id) if proof.provider_id else None,
+            "provider_name": proof.provider_name,
+            "method": proof.method,
+            "at": proof.at.timestamp(),
+            "mfa": proof.mfa,
+            "context": proof.context,
+            "methods": list(proof.methods),
+        },
+        "epoch": person.epoch,
+        "began": now.timestamp(),
+        "seen": now.timestamp(),
+        "ends": ends.timestamp() if ends else None,
+        "logout": dict(logout or {}),
+    }
+
+
+def noted(session: SessionBase) -> dict[str, Any]:
+    """What `begin` noted; empty when nobody is signed in."""
+    found = session.get(KEY)
+    return found if isinstance(found, dict) else {}
+
+
+def proof_of(request: HttpRequest, person: Person) -> Proof:
+    """How the person of this session signed in."""
+    kept = noted(request.session)["proof"]
+    return Proof(
+        provider_id=UUID(kept["provider_id"]) if kept["provider_id"] else None,
+        provider_name=kept["provider_name"],
+        method=cast(Method, kept["method"]),
+        at=datetime.fromtimestamp(kept["at"], UTC),
+        mfa=has_second_factor(person) if kept["method"] == "local" else kept["mfa"],
+        context=kept["context"],
+        methods=tuple(kept["methods"]),
+    )
+
+
+def has_second_factor(person: Person) -> bool:
+    """Whether the break-glass account has a real second factor; recovery codes alone are none."""
+    return bool(is_mfa_enabled(person, [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]))
+
+
+def over_because(session: SessionBase, now: datetime) -> str:
+    """Which limit ended the session: "idle", "absolute", "provider"; "" while it lives."""
+    kept = noted(session)
+    moment = now.timestamp()
+    if moment - float(kept.get("began", 0)) >= settings.DAYPASS_SESSION_ABSOLUTE.total_seconds():
+        return "absolute"
+    if moment - float(kept.get("seen", 0)) >= settings.DAYPASS_SESSION_IDLE.total_seconds():
+        return "idle"
+    if kept.get("ends") and moment >= float(kept["ends"]):
+        return "provider"
+    return ""
+
+
+def dead_because(session: SessionBase, person: Person) -> str:
+    """Why the session must not be used although it is young: "ended" or "provider off"; "" when it may."""
+    kept = noted(session)
+    proof = kept.get("proof", {})
+    if kept.get("epoch") != person.epoch:
+        return "ended"
+    if person.provider is None:
+        return "" if proof.get("method") == "local" and person.is_superuser else "ended"
+    if proof.get("provider_id") != str(person.provider_id):
+        return "ended"
+    return "" if person.provider.enabled else "provider off"
+
+
+def note_seen(session: SessionBase, now: datetime) -> None:
+    """Note that the session is in use, at most once a minute."""
+    kept = noted(session)
+    step = min(SEEN_EVERY, settings.DAYPASS_SESSION_IDLE.total_seconds() / 4)
+    if now.timestamp() - float(kept.get("seen", 0)) >= step:
+        session[KEY] = {**kept, "seen": now.timestamp()}
+
+
+def end(request: HttpRequest, *, how: str, now: datetime) -> None:
+    """End the session here and record it. Harmless when nobody is signed in."""
+    person_id = request.session.get(SESSION_KEY)
+    handle = ""
+    if person_id is not None:
+        handle = Person.objects.filter(pk=person_id).values_list("handle", flat=True).first() or ""
+    logout(request)
+    if handle:
+        services.signed_out(
+            UUID(str(person_id)), handle, how=how, address=client_address(request), now=now
+        )
