@@ -1,8 +1,13 @@
-"""Who is asking: the principal of every request, and the limits of a browser session."""
+"""Who is asking: the principal of every request, and the limits of a browser session.
+
+Both look at the session only when a view is about to run that may want to know. Views marked with Django's
+`login_not_required` (what AWS fetches) never touch a session.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from django.contrib.auth import SESSION_KEY
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -18,55 +23,69 @@ __all__ = ["client_address", "principal", "session_limits"]
 Handler = Callable[[HttpRequest], HttpResponse]
 
 
-def session_limits(get_response: Handler) -> Handler:
+def _concerned(request: HttpRequest, view: Callable[..., HttpResponse]) -> bool:
+    return bool(getattr(view, "login_required", True)) and SESSION_KEY in request.session
+
+
+class session_limits:  # noqa: N801 (Django's middleware by name, like its neighbours)
     """End a session that is idle or old for too long; whoever asks for a page then signs in and comes back to it."""
 
-    def middleware(request: HttpRequest) -> HttpResponse:
-        if SESSION_KEY in request.session:
-            now = timezone.now()
-            over = browser.over_because(request.session, now)
-            if over:
-                browser.end(request, how=over, now=now)
-                request.session_over = over  # type: ignore[attr-defined]  # told on the sign-in page
-            else:
-                browser.note_seen(request.session, now)
-        return get_response(request)
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
 
-    return middleware
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], *_: Any
+    ) -> None:
+        if not _concerned(request, view):
+            return
+        now = timezone.now()
+        over = browser.over_because(request.session, now)
+        if over:
+            browser.end(request, how=over, now=now)
+            request.session_over = over  # type: ignore[attr-defined]  # told on the sign-in page
+        else:
+            browser.note_seen(request.session, now)
 
 
-def principal(get_response: Handler) -> Handler:
+class principal:  # noqa: N801
     """`request.principal`: who is signed in, re-checked against the database on every request (threats.md R53).
 
     None for everybody else, and for a break-glass account until it has a second factor: that one is led to set it up
     and can do nothing else.
     """
 
-    def middleware(request: HttpRequest) -> HttpResponse:
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
         request.principal = None  # type: ignore[attr-defined]
-        if SESSION_KEY not in request.session:
-            return get_response(request)
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], *_: Any
+    ) -> HttpResponse | None:
+        if not _concerned(request, view):
+            return None
         person = request.user
-        dead = "ended"
-        if isinstance(person, Person) or person.is_authenticated:
-            dead = browser.dead_because(request.session, person)  # type: ignore[arg-type]
+        dead = browser.dead_because(request.session, person) if person.is_authenticated else "ended"
         if dead:
             browser.end(request, how=dead, now=timezone.now())
-            return get_response(request)
-        assert person.is_authenticated
+            return None
+        assert isinstance(person, Person) or person.is_authenticated
         proof = browser.proof_of(request, person)
         if proof.method == "local" and not proof.mfa:
-            return _set_up_second_factor(request, get_response)
+            return _set_up_second_factor(request)
         request.principal = queries.principal_of(  # type: ignore[attr-defined]
             person, proof, address=client_address(request)
         )
-        return get_response(request)
-
-    return middleware
+        return None
 
 
-def _set_up_second_factor(request: HttpRequest, get_response: Handler) -> HttpResponse:
+def _set_up_second_factor(request: HttpRequest) -> HttpResponse | None:
     local = reverse("local_sign_in")
     if request.path.startswith((local + "second-factor/", reverse("sign_out"))):
-        return get_response(request)
+        return None
     return HttpResponseRedirect(reverse("mfa_activate_totp"))

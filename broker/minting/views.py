@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import conditional_page, require_safe
@@ -15,6 +16,7 @@ _DISCOVERY_SECONDS = 3600
 _KEYS_SECONDS = 300
 
 
+@login_not_required
 @require_safe
 @conditional_page
 def openid_configuration(request: HttpRequest) -> HttpResponse:
@@ -22,6 +24,7 @@ def openid_configuration(request: HttpRequest) -> HttpResponse:
     return _public(lambda: JsonResponse(oidc.discovery_document()), seconds=_DISCOVERY_SECONDS)
 
 
+@login_not_required
 @require_safe
 @conditional_page
 def jwks(request: HttpRequest) -> HttpResponse:
@@ -29,6 +32,7 @@ def jwks(request: HttpRequest) -> HttpResponse:
     return _public(lambda: JsonResponse(oidc.key_set(now=timezone.now())), seconds=_KEYS_SECONDS)
 
 
+@login_not_required
 @require_safe
 @conditional_page
 def saml_metadata(request: HttpRequest) -> HttpResponse:
