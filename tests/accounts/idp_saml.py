@@ -80,7 +80,9 @@ class SamlIdp:
         return f"""<?xml version="1.0"?>
 <md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" entityID="{self.entity_id}">
   <md:IDPSSODescriptor protocolSupportEnumeration="urn:oasis:names:tc:SAML:2.0:protocol">
-    <md:KeyDescriptor use="signing"><ds:KeyInfo xmlns:ds="{DS}"><ds:X509Data><ds:X509Certificate>{body}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>
+    <md:KeyDescriptor use="signing"><ds:KeyInfo xmlns:ds="{DS}"><ds:X509Data>
+      <ds:X509Certificate>{body}</ds:X509Certificate>
+    </ds:X509Data></ds:KeyInfo></md:KeyDescriptor>
     <md:SingleLogoutService Binding="urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect" Location="{self.slo_url}"/>
     <md:SingleSignOnService Binding="urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect" Location="{self.sso_url}"/>
   </md:IDPSSODescriptor>
@@ -125,13 +127,13 @@ class SamlIdp:
         acs = recipient or request.acs
         root = etree.Element(f"{{{SAMLP}}}Response", nsmap=NSMAP)
         root.attrib.update(
-            dict(
-                ID=f"_{uuid.uuid4().hex}",
-                Version="2.0",
-                IssueInstant=stamp(now),
-                Destination=destination or request.acs,
-                InResponseTo=request.id,
-            )
+            {
+                "ID": f"_{uuid.uuid4().hex}",
+                "Version": "2.0",
+                "IssueInstant": stamp(now),
+                "Destination": destination or request.acs,
+                "InResponseTo": request.id,
+            }
         )
         etree.SubElement(root, f"{{{SAML}}}Issuer").text = self.entity_id
         status = etree.SubElement(root, f"{{{SAMLP}}}Status")
@@ -140,7 +142,11 @@ class SamlIdp:
         )
         assertion = etree.SubElement(root, f"{{{SAML}}}Assertion")
         assertion.attrib.update(
-            dict(ID=assertion_id or f"_{uuid.uuid4().hex}", Version="2.0", IssueInstant=stamp(now))
+            {
+                "ID": assertion_id or f"_{uuid.uuid4().hex}",
+                "Version": "2.0",
+                "IssueInstant": stamp(now),
+            }
         )
         etree.SubElement(assertion, f"{{{SAML}}}Issuer").text = self.entity_id
         subject = etree.SubElement(assertion, f"{{{SAML}}}Subject")
@@ -262,12 +268,12 @@ class SamlIdp:
     ) -> bytes:
         root = etree.Element(f"{{{SAMLP}}}LogoutRequest", nsmap=NSMAP)
         root.attrib.update(
-            dict(
-                ID=f"_{uuid.uuid4().hex}",
-                Version="2.0",
-                IssueInstant=stamp(now or datetime.now(UTC)),
-                Destination=sls,
-            )
+            {
+                "ID": f"_{uuid.uuid4().hex}",
+                "Version": "2.0",
+                "IssueInstant": stamp(now or datetime.now(UTC)),
+                "Destination": sls,
+            }
         )
         etree.SubElement(root, f"{{{SAML}}}Issuer").text = self.entity_id
         etree.SubElement(root, f"{{{SAML}}}NameID").text = name_id
@@ -277,13 +283,13 @@ class SamlIdp:
     def logout_response(self, sls: str, *, in_response_to: str) -> bytes:
         root = etree.Element(f"{{{SAMLP}}}LogoutResponse", nsmap=NSMAP)
         root.attrib.update(
-            dict(
-                ID=f"_{uuid.uuid4().hex}",
-                Version="2.0",
-                IssueInstant=stamp(datetime.now(UTC)),
-                Destination=sls,
-                InResponseTo=in_response_to,
-            )
+            {
+                "ID": f"_{uuid.uuid4().hex}",
+                "Version": "2.0",
+                "IssueInstant": stamp(datetime.now(UTC)),
+                "Destination": sls,
+                "InResponseTo": in_response_to,
+            }
         )
         etree.SubElement(root, f"{{{SAML}}}Issuer").text = self.entity_id
         status = etree.SubElement(root, f"{{{SAMLP}}}Status")

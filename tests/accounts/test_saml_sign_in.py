@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from accounts.models import Person
 from tests.accounts import web
 

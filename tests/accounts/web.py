@@ -1,4 +1,4 @@
-"""A browser for sign-in tests: it keeps cookies, follows the page that leads to a provider, and posts what comes back."""
+"""A browser for sign-in tests: it keeps cookies and knows the page that leads to a provider."""
 
 from __future__ import annotations
 
