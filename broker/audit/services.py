@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -63,6 +65,22 @@ def new_reference() -> str:
     return "".join(secrets.choice(_REFERENCE_LETTERS) for _ in range(8))
 
 
+_current_reference: ContextVar[str] = ContextVar("audit_reference", default="")
+
+
+@contextmanager
+def under_reference(reference: str) -> Iterator[None]:
+    """Every event recorded in here bears this reference, unless it has its own.
+
+    A door opens it around a request, so that the number which a person reads out leads to all that the request did.
+    """
+    token = _current_reference.set(reference)
+    try:
+        yield
+    finally:
+        _current_reference.reset(token)
+
+
 def record(
     kind: Kind,
     *,
@@ -115,7 +133,7 @@ def _next_event(entry: Entry, data: dict[str, Any], *, seq: int, previous_hash: 
         actor=entry.actor.name[:200],
         subject_type=entry.subject.type[:40],
         subject_id=entry.subject.id[:64],
-        reference=entry.reference[:16],
+        reference=(entry.reference or _current_reference.get())[:16],
         address=entry.address[:45],
         data=data,
         previous_hash=previous_hash,
