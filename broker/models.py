@@ -3,6 +3,7 @@
 from broker.audit.models import AuditEvent, AuditHead
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, Mapping, MappingRole
 from broker.minting.models import SigningKey
+from broker.portal.models import Favourite
 from broker.sessions.models import Session
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "AwsRole",
     "Deny",
     "Environment",
+    "Favourite",
     "Mapping",
     "MappingRole",
     "Session",
