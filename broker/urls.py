@@ -11,3 +11,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("broker.portal.urls")),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "broker.portal.errors.bad_request"
+handler403 = "broker.portal.errors.permission_denied"
+handler404 = "broker.portal.errors.not_found"
+handler500 = "broker.portal.errors.server_error"

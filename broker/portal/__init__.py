@@ -1,1 +1,4 @@
-"""The door for people: pages that parse, call one service and answer. Refuses to decide or to write."""
+"""The door for people: pages that parse, call one service and answer.
+
+Owns how things look and what a person pinned. Refuses to decide about rights, and never keeps what it shows.
+"""

@@ -1,13 +1,94 @@
-"""Error pages."""
+"""The pages of what went wrong: they say what happened and what to do, and never why to a stranger (threats.md R27)."""
 
 from __future__ import annotations
 
+import logging
+import sys
+
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.cache import add_never_cache_headers
+
+from broker.audit.services import new_reference
+from broker.errors import AwsError, BadInput, DaypassError
+from broker.portal.sheets import is_htmx, sheet
+
+log = logging.getLogger("daypass.portal")
+
+
+def failure_page(request: HttpRequest, error: DaypassError, reference: str) -> HttpResponse:
+    """A failure that was foreseen: whose side it is on, what to do, and a reference for the administrator."""
+    if not isinstance(error, BadInput):
+        log.warning(
+            "request failed",
+            extra={
+                "reference": reference,
+                "code": error.code,
+                "aws_code": getattr(error, "aws_code", ""),
+                "cause": error.cause,
+            },
+        )
+    return sheet(
+        request,
+        "portal/failed.html",
+        {
+            "error": error,
+            "by_aws": isinstance(error, AwsError),
+            "by_person": isinstance(error, BadInput),
+            "reference": "" if isinstance(error, BadInput) else reference,
+            "again": _again(request) if error.retry else None,
+        },
+        status=400 if isinstance(error, BadInput) else 503 if error.retry else 502,
+    )
+
+
+def _again(request: HttpRequest) -> dict[str, object]:
+    """The very same request once more, as a form; without its CSRF token, which the page gives anew."""
+    fields = [
+        (name, value)
+        for name, values in request.POST.lists()
+        for value in values
+        if name != "csrfmiddlewaretoken"
+    ]
+    return {"method": request.method, "action": request.path, "fields": fields}
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return sheet(request, "400.html", {}, status=400)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return sheet(request, "403.html", {}, status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return sheet(request, "404.html", {}, status=404)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return HttpResponse(
-        "This form is out of date. Go back, reload the page and try again.\n",
-        status=403,
-        content_type="text/plain",
+    """A form that is not ours or is out of date; the reason stays in the log."""
+    return sheet(request, "403.html", {"stale_form": True}, status=403)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """What nobody foresaw. Needs neither session nor database nor the context of other pages."""
+    reference = new_reference()
+    kind = sys.exc_info()[0]
+    log.error(
+        "page failed",
+        exc_info=True,
+        extra={"reference": reference, "error": kind.__name__ if kind else ""},
     )
+    name = "500.html#sheet" if is_htmx(request) else "500.html"
+    try:
+        page = render_to_string(name, {"reference": reference})
+        response = HttpResponse(page, status=500)
+    except Exception:
+        log.error("the page for failures failed", exc_info=True)
+        response = HttpResponse(
+            f"Something went wrong in Daypass. Reference: {reference}\n",
+            content_type="text/plain; charset=utf-8",
+            status=500,
+        )
+    add_never_cache_headers(response)
+    return response

@@ -1,10 +1,16 @@
-"""What the pages say about times, durations and matches, in words. Pure."""
+"""What the pages say and offer: words for times and lengths, rows and groups, the way out of a refusal. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
+
+from broker.arns import Partition
+from broker.entitlements.rules import Allowed, Decision, NextStep, Refused, RoleFacts
+from broker.errors import BadInput
 
 _MINUTE = 60
 _HOUR = 3600
@@ -115,3 +121,245 @@ def client_in_words(user_agent: str) -> str:
     if browser and system:
         return f"{browser} on {system}"
     return browser or system or "".join(c for c in user_agent[:60] if c.isprintable())
+
+
+# ---- The way out of a refusal
+
+
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """What a refused person can do next.
+
+    kind: which button the page shows; "none" when a sentence is all there is. sentence: what to do, in plain words.
+    """
+
+    kind: Literal["sign_in", "console", "keys", "again", "ask", "none"]
+    label: str
+    sentence: str
+
+
+def way_out(refused: Refused, hand_over: Literal["console", "keys"]) -> WayOut:
+    """The button and the sentence that go with a refusal."""
+    match refused.next_step:
+        case NextStep.SIGN_IN_AGAIN:
+            return WayOut("sign_in", "Sign in again", "Sign in again, then it works at once.")
+        case NextStep.USE_MFA:
+            return WayOut("sign_in", "Sign in with MFA", "Sign in again with your second factor.")
+        case NextStep.USE_ALLOWED_NETWORK:
+            return WayOut(
+                "again", "Try again", "Connect to the company network or VPN, then try again."
+            )
+        case NextStep.USE_OTHER_HAND_OVER:
+            if hand_over == "console":
+                return WayOut("keys", "Get keys", "You may take keys for this role instead.")
+            return WayOut("console", "Open console", "You may open the console instead.")
+        case NextStep.ASK_FOR_LESS:
+            return WayOut(
+                "again", "As long as allowed", "Ask for a shorter session; this one is too long."
+            )
+        case NextStep.WAIT:
+            return WayOut("none", "", "Come back when its time has come.")
+        case NextStep.ASK_ADMINISTRATOR:
+            return WayOut("ask", "Ask for help", "Only an administrator can change this.")
+
+
+# ---- Rows of the role list
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One role as the list shows it.
+
+    console, keys: whether each can be had now. marks: short words beside the name. trouble: why nothing can be had
+    now, with the way out; None when something can.
+    """
+
+    role: RoleFacts
+    console: bool
+    keys: bool
+    longest_seconds: int | None
+    marks: tuple[str, ...]
+    trouble: Refused | None
+    way_out: WayOut | None
+    pinned: bool
+
+    @property
+    def wait_until(self) -> datetime | None:
+        return self.trouble.wait_until if self.trouble else None
+
+
+def row_of(role: RoleFacts, console: Decision, keys: Decision, *, pinned: bool = False) -> Row:
+    """The row of a role, from the two decisions about it."""
+    marks = ["Sensitive"] if role.sensitive else []
+    allowed = [one for one in (console, keys) if isinstance(one, Allowed)]
+    refused = [one for one in (console, keys) if isinstance(one, Refused)]
+    if isinstance(console, Allowed) and isinstance(keys, Refused):
+        marks.append(_mark(keys, "keys", "Console only"))
+    if isinstance(keys, Allowed) and isinstance(console, Refused):
+        marks.append(_mark(console, "console", "Keys only"))
+    trouble = None if allowed else _most_telling(refused)
+    return Row(
+        role=role,
+        console=isinstance(console, Allowed),
+        keys=isinstance(keys, Allowed),
+        longest_seconds=max((one.longest_seconds for one in allowed), default=None),
+        marks=tuple(marks),
+        trouble=trouble,
+        way_out=way_out(trouble, "console") if trouble else None,
+        pinned=pinned,
+    )
+
+
+def _mark(refused: Refused, what: str, only: str) -> str:
+    match refused.next_step:
+        case NextStep.USE_MFA:
+            return f"MFA for {what}"
+        case NextStep.SIGN_IN_AGAIN:
+            return f"Fresh sign-in for {what}"
+        case NextStep.USE_ALLOWED_NETWORK:
+            return f"Company network for {what}"
+        case NextStep.WAIT:
+            return f"{what.capitalize()} later"
+        case NextStep.USE_OTHER_HAND_OVER | NextStep.ASK_FOR_LESS | NextStep.ASK_ADMINISTRATOR:
+            return only
+
+
+_EASIEST_FIRST = (
+    NextStep.SIGN_IN_AGAIN,
+    NextStep.USE_MFA,
+    NextStep.USE_ALLOWED_NETWORK,
+    NextStep.ASK_FOR_LESS,
+    NextStep.WAIT,
+    NextStep.ASK_ADMINISTRATOR,
+    NextStep.USE_OTHER_HAND_OVER,
+)
+
+
+def _most_telling(refused: Sequence[Refused]) -> Refused:
+    """The refusal that the person can do most about: where console and keys are both refused, it speaks for both."""
+    return min(refused, key=lambda one: _EASIEST_FIRST.index(one.next_step))
+
+
+@dataclass(frozen=True, slots=True)
+class AccountGroup:
+    """One account and those of its roles that are on this page."""
+
+    account_id: str
+    name: str
+    environment: str
+    colour: str
+    production: bool
+    rows: tuple[Row, ...]
+
+
+def grouped(rows: Iterable[Row]) -> tuple[AccountGroup, ...]:
+    """The rows by account, in the order in which they came."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.role.account_id, []).append(row)
+    return tuple(
+        AccountGroup(
+            account_id=account_id,
+            name=of[0].role.account_name,
+            environment=of[0].role.environment,
+            colour=of[0].role.environment_colour,
+            production=of[0].role.production,
+            rows=tuple(of),
+        )
+        for account_id, of in found.items()
+    )
+
+
+# ---- Where the console may land
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One front page of the console. path: after the host, in a region."""
+
+    id: str
+    title: str
+    path: str
+
+
+SERVICES = (
+    Service("apigateway", "API Gateway", "/apigateway/main/apis"),
+    Service("cloudformation", "CloudFormation", "/cloudformation/home"),
+    Service("cloudwatch", "CloudWatch", "/cloudwatch/home"),
+    Service("dynamodb", "DynamoDB", "/dynamodbv2/home"),
+    Service("ec2", "EC2", "/ec2/home"),
+    Service("ecs", "ECS", "/ecs/v2/clusters"),
+    Service("eks", "EKS", "/eks/home"),
+    Service("iam", "IAM", "/iam/home"),
+    Service("lambda", "Lambda", "/lambda/home"),
+    Service("rds", "RDS", "/rds/home"),
+    Service("s3", "S3", "/s3/home"),
+    Service("secretsmanager", "Secrets Manager", "/secretsmanager/home"),
+    Service("sqs", "SQS", "/sqs/v3/home"),
+    Service("states", "Step Functions", "/states/home"),
+    Service("systems-manager", "Systems Manager", "/systems-manager/home"),
+    Service("vpc", "VPC", "/vpcconsole/home"),
+)
+
+
+def console_destination(partition: Partition, *, service: str, region: str) -> str:
+    """The address of a service's page in a region; "" when neither is named, so that the account's own rules hold.
+
+    Raises BadInput for a region that the partition does not have.
+    """
+    if region and not partition.owns_region(region):
+        raise BadInput(
+            f"{partition.title} has no region called {region}; one of its regions is {partition.home_region}.",
+            code="bad_region",
+        )
+    chosen = next((one for one in SERVICES if one.id == service), None)
+    if chosen is None and not region:
+        return ""
+    address = partition.console_url(region or partition.home_region)
+    return address if chosen is None else address.replace("/console/home", chosen.path, 1)
+
+
+# ---- How to use each form of keys
+
+KEY_TITLES = {
+    "bash": "bash, zsh",
+    "cmd": "cmd",
+    "credentials_file": "Credentials file",
+    "dotenv": ".env",
+    "credential_process": "JSON",
+}
+"""Short names for the tabs, where the form's own title is longer."""
+
+KEY_HINTS = {
+    "bash": "Paste into the terminal where you work; it holds for that window only.",
+    "fish": "Paste into the terminal where you work; it holds for that window only.",
+    "powershell": "Paste into the PowerShell window where you work; it holds for that window only.",
+    "cmd": "Paste into the command prompt where you work; it holds for that window only.",
+    "credentials_file": "Add to ~/.aws/credentials, then use the profile it names.",
+    "dotenv": "For tools that read a .env file. Do not commit it.",
+    "credential_process": "What a credential_process prints: for tools and scripts.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownKey:
+    """One tab of the keys dialog: the text as it is, and as it is shown until asked for."""
+
+    id: str
+    title: str
+    text: str = field(repr=False)
+    masked: str
+    filename: str
+    media_type: str
+    hint: str
+
+
+_SECRET_VALUE = re.compile(
+    r"^(?P<name>.*?(?:secret_?access_?key|session_?token)\W{1,6})(?P<value>.*?)(?P<end>['\"]?,?\r?)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def masked(text: str) -> str:
+    """The text with the values of secret access key and session token as dots; everything else stays readable."""
+    return _SECRET_VALUE.sub("\\g<name>" + "\u2022" * 12 + "\\g<end>", text)

@@ -1,0 +1,115 @@
+"""One's own sessions: live ones, past ones, and ending one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from broker.sessions.models import Session
+from tests import factories as make
+from tests.portal.conftest import sign_in
+
+pytestmark = pytest.mark.django_db
+
+
+def session(person, role, **fields):
+    now = timezone.now()
+    fields.setdefault("state", "active")
+    fields.setdefault("hand_over", "keys")
+    fields.setdefault("session_name", f"name-{Session.objects.count()}")
+    fields.setdefault("expires_at", now + timedelta(hours=1))
+    fields.setdefault("issued_at", now)
+    return Session.objects.create(
+        person=person, role=role, source_identity=person.handle, seconds=3600, **fields
+    )
+
+
+def test_live_sessions_come_first_then_the_past_by_day(ada, browser, developer, page_text):
+    now = timezone.now()
+    session(ada, developer, client="Mozilla/5.0 (X11; Linux) Firefox/130.0", address="192.0.2.7")
+    session(
+        ada,
+        developer,
+        state="expired",
+        requested_at=now - timedelta(days=1),
+        expires_at=now - timedelta(hours=23),
+    )
+
+    text = page_text(browser.get("/sessions/"))
+
+    assert text.index("Live now") < text.index("59 min left") < text.index("Yesterday")
+    assert "Firefox on Linux" in text and "192.0.2.7" in text
+
+
+def test_nobody_sees_the_sessions_of_somebody_else(ada, browser, developer, page_text):
+    other = make.person("eve")
+    theirs = session(other, make.role("Treasurer"))
+
+    assert "Treasurer" not in page_text(browser.get("/sessions/"))
+    assert browser.get(f"/sessions/{theirs.id}/end/").status_code == 404
+    assert browser.post(f"/sessions/{theirs.id}/end/").status_code == 404
+    theirs.refresh_from_db()
+    assert theirs.state == "active"
+
+
+def test_without_sessions_the_page_says_when_there_will_be_some(browser, page_text):
+    assert "A session begins when you open a console" in page_text(browser.get("/sessions/"))
+
+
+def test_ending_says_first_what_cannot_be_called_back(ada, browser, developer, page_text):
+    mine = session(ada, developer)
+
+    answer = browser.get(f"/sessions/{mine.id}/end/")
+
+    assert "AWS cannot take back what it gave" in page_text(answer)
+    mine.refresh_from_db()
+    assert mine.state == "active"
+
+
+def test_a_session_ends_by_a_post(ada, browser, developer, page_text):
+    mine = session(ada, developer)
+
+    answer = browser.post(f"/sessions/{mine.id}/end/", headers={"HX-Request": "true"})
+
+    mine.refresh_from_db()
+    assert mine.state == "revoked"
+    assert "Session ended" in page_text(answer)
+    assert "works until" in page_text(answer)
+
+
+def test_ending_twice_is_harmless(ada, browser, developer, page_text):
+    mine = session(ada, developer, state="revoked")
+
+    assert "It was over already" in page_text(browser.post(f"/sessions/{mine.id}/end/"))
+
+
+def test_another_site_cannot_end_a_session(ada, developer):
+    mine = session(ada, developer)
+
+    answer = sign_in(ada, enforce_csrf_checks=True).post(f"/sessions/{mine.id}/end/")
+
+    mine.refresh_from_db()
+    assert answer.status_code == 403
+    assert mine.state == "active"
+
+
+def test_the_past_is_paged(ada, browser, developer, page_text):
+    now = timezone.now()
+    for number in range(30):
+        at = now - timedelta(hours=number + 2)
+        session(ada, developer, state="expired", requested_at=at, expires_at=at)
+
+    assert "Page 1 of 2" in page_text(browser.get("/sessions/"))
+    assert "Live now" not in page_text(browser.get("/sessions/?page=2"))
+
+
+def test_the_page_of_sessions_costs_few_queries(
+    ada, browser, developer, django_assert_max_num_queries
+):
+    for _ in range(20):
+        session(ada, developer)
+
+    with django_assert_max_num_queries(10):
+        browser.get("/sessions/")
