@@ -86,13 +86,13 @@ def authorize(request: HttpRequest) -> HttpResponse:
     code = parse_qs(urlsplit(answer.headers.get("Location", "")).query).get("code", [""])[0]
     proof = proof_of(request)
     if code and proof:
-        cache.set(f"proof {code}", proof, timeout=120)
+        cache.set(f"proof-{code}", proof, timeout=120)
     return answer
 
 
 @csrf_exempt
 def token(request: HttpRequest) -> HttpResponse:
     """allauth's token endpoint; the ID token says what the code's sign-in proved."""
-    request.demo_proof = cache.get(f"proof {request.POST.get('code', '')}")  # type: ignore[attr-defined]
+    request.demo_proof = cache.get(f"proof-{request.POST.get('code', '')}")  # type: ignore[attr-defined]
     answer: HttpResponse = views.token(request)
     return answer
