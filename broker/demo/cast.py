@@ -57,7 +57,7 @@ CAST = (
     CastMember(
         subject="nw-1003",
         login="zoe",
-        name="Zoë Ångström-Núñez 李",
+        name="Zoë Ångström-Núñez",
         email="zoe.angstrom@northwind.example",
         provider=STAFF,
         groups=("Données & Analyse <EU>",),
