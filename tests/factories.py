@@ -102,7 +102,10 @@ def mapping(of: DirectoryGroup, *roles: AwsRole, **limits: Any) -> MappingRow:
     """Members of `of` may use `roles` (a new one when none is given), within `limits`."""
     made = MappingRow.objects.create(group=of, **limits)
     MappingRole.objects.bulk_create(
-        MappingRole(mapping=made, role=one) for one in roles or (role(),)
+        MappingRole(
+            mapping=made, role=one, group=of, enabled=made.enabled, valid_until=made.valid_until
+        )
+        for one in roles or (role(),)
     )
     return made
 

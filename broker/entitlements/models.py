@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from broker.arns import PARTITIONS, RoleArn
@@ -77,6 +77,9 @@ class AwsAccount(models.Model):
         ordering: ClassVar = ["name", "account_id"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["account_id"], name="one_row_per_aws_account"),
+            models.UniqueConstraint(
+                fields=["alias"], condition=~Q(alias=""), name="one_account_per_alias"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -191,6 +194,12 @@ class Mapping(models.Model):
                 condition=Q(allow_console=True) | Q(allow_keys=True),
                 name="mapping_allows_some_hand_over",
             ),
+            models.CheckConstraint(
+                condition=Q(valid_from__isnull=True)
+                | Q(valid_until__isnull=True)
+                | Q(valid_until__gt=F("valid_from")),
+                name="mapping_begins_before_it_ends",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -198,16 +207,37 @@ class Mapping(models.Model):
 
 
 class MappingRole(models.Model):
-    """One role of one mapping."""
+    """One role of one mapping, with what the list of a person's roles asks of the mapping copied beside it.
 
-    mapping = models.ForeignKey(Mapping, on_delete=models.CASCADE, related_name="links")
-    role = models.ForeignKey(AwsRole, on_delete=models.CASCADE, related_name="links")
+    The copies let that list be read from one index, starting at the person's groups, without visiting the mappings.
+    Services write them together with the mapping. No right hangs on them: the decision reads the mapping itself.
+    """
+
+    mapping = models.ForeignKey(
+        Mapping, on_delete=models.CASCADE, related_name="links", db_index=False
+    )
+    role = models.ForeignKey(
+        AwsRole, on_delete=models.CASCADE, related_name="links", db_index=False
+    )
+    group = models.ForeignKey(
+        "accounts.DirectoryGroup",
+        on_delete=models.PROTECT,
+        related_name="links",
+        db_index=False,
+        editable=False,
+    )
+    enabled = models.BooleanField(default=True, editable=False)
+    valid_until = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["mapping", "role"], name="one_link_per_mapping_and_role"
             )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["group", "enabled", "role", "valid_until"], name="link_by_group"),
+            models.Index(fields=["role", "group"], name="link_by_role"),
         ]
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from broker.arns import parse_account_id
 from broker.entitlements.models import AwsRole, Deny, MappingRole
 from broker.entitlements.places import Place, read_place
 from broker.entitlements.rules import (
+    Allowed,
     Ask,
     Condition,
     Decision,
@@ -125,20 +127,44 @@ def _deny_facts(row: Sequence[Any]) -> DenyFacts:
     )
 
 
+# Naming forty columns costs more than asking for them, so each shape of query is built once and then narrowed.
+
+
+@cache
+def _links_with_roles() -> QuerySet[MappingRole, tuple[Any, ...]]:
+    columns = (*_ROLE_OF_LINK, *_MAPPING_OF_LINK, "role__account_id")
+    return MappingRole.objects.order_by().values_list(*columns)
+
+
+@cache
+def _links() -> QuerySet[MappingRole, tuple[Any, ...]]:
+    return MappingRole.objects.order_by().values_list("role_id", *_MAPPING_OF_LINK)
+
+
+@cache
+def _roles() -> QuerySet[AwsRole, tuple[Any, ...]]:
+    return AwsRole.objects.order_by().values_list(*_ROLE, "account_id")
+
+
+@cache
+def _denies() -> QuerySet[Deny, tuple[Any, ...]]:
+    return Deny.objects.order_by().values_list(*_DENY)
+
+
 def load_snapshot(principal: Principal, role_id: UUID) -> Snapshot | None:
     """Everything about this person and this role that the decision looks at; None: there is no such role.
 
     Two indexed queries for anybody whom a mapping gives the role, three for others.
     """
-    links = MappingRole.objects.filter(
-        role_id=role_id, mapping__group__memberships__person_id=principal.person_id
+    rows = list(
+        _links_with_roles().filter(
+            role_id=role_id, group__memberships__person_id=principal.person_id
+        )
     )
-    rows = list(links.order_by().values_list(*_ROLE_OF_LINK, *_MAPPING_OF_LINK, "role__account_id"))
     if rows:
         role, account = _role_facts(rows[0][: len(_ROLE)]), rows[0][-1]
     else:
-        found = AwsRole.objects.filter(pk=role_id).order_by().values_list(*_ROLE, "account_id")
-        row = found.first()
+        row = _roles().filter(pk=role_id).first()
         if row is None:
             return None
         role, account = _role_facts(row[:-1]), row[-1]
@@ -154,10 +180,8 @@ def _denies_of(person_id: UUID) -> list[tuple[Any, ...]]:
 
     Groups of a disabled provider count here: a doubt is never to the person's favour.
     """
-    of_person = Deny.objects.filter(person_id=person_id).order_by().values_list(*_DENY)
-    of_groups = (
-        Deny.objects.filter(group__memberships__person_id=person_id).order_by().values_list(*_DENY)
-    )
+    of_person = _denies().filter(person_id=person_id)
+    of_groups = _denies().filter(group__memberships__person_id=person_id)
     return list(of_person.union(of_groups, all=True))
 
 
@@ -287,11 +311,11 @@ def _live_roles(principal: Principal, now: datetime) -> QuerySet[AwsRole]:
     if not principal.active or principal.proof.provider_id is None:
         return AwsRole.objects.none()
     links = MappingRole.objects.filter(
-        Q(mapping__valid_until__isnull=True) | Q(mapping__valid_until__gt=now),
-        mapping__enabled=True,
-        mapping__group__provider_id=principal.proof.provider_id,
-        mapping__group__provider__enabled=True,
-        mapping__group__memberships__person_id=principal.person_id,
+        Q(valid_until__isnull=True) | Q(valid_until__gt=now),
+        enabled=True,
+        group__provider_id=principal.proof.provider_id,
+        group__provider__enabled=True,
+        group__memberships__person_id=principal.person_id,
     )
     return AwsRole.objects.filter(
         enabled=True, account__enabled=True, id__in=links.order_by().values("role_id")
@@ -320,18 +344,20 @@ def _clamp(page: int, page_size: int, total: int) -> tuple[int, int]:
 def _decided(
     principal: Principal, rows: Sequence[tuple[Any, ...]], now: datetime
 ) -> tuple[RoleRow, ...]:
-    """decide() for the roles of one page. Each row: the columns of _ROLE and the account's primary key."""
+    """decide() for the roles of one page. Each row: the columns of _ROLE and the account's primary key.
+
+    The decision has the last word on what may be told, should it ever disagree with what the list was read from.
+    """
     if not rows:
         return ()
     mappings: dict[UUID, list[MappingFacts]] = defaultdict(list)
-    links = MappingRole.objects.filter(
-        role_id__in=[row[0] for row in rows],
-        mapping__group__memberships__person_id=principal.person_id,
+    links = _links().filter(
+        role_id__in=[row[0] for row in rows], group__memberships__person_id=principal.person_id
     )
-    for link in links.order_by().values_list("role_id", *_MAPPING_OF_LINK):
+    for link in links:
         mappings[link[0]].append(_mapping_facts(link[1:]))
     denies = _denies_of(principal.person_id)
-    return tuple(
+    decided = (
         _row(
             principal,
             Snapshot(
@@ -343,6 +369,7 @@ def _decided(
         )
         for row in rows
     )
+    return tuple(row for row in decided if isinstance(row.console, Allowed) or row.console.visible)
 
 
 def _row(principal: Principal, snapshot: Snapshot, now: datetime) -> RoleRow:
@@ -490,7 +517,7 @@ def explain_person(
     if person is None:
         return Page((), 0, 1, 1)
     principal = _as_if_signed_in(person, now)
-    links = MappingRole.objects.filter(mapping__group__memberships__person_id=person_id)
+    links = MappingRole.objects.filter(group__memberships__person_id=person_id)
     roles = _matching_words(
         AwsRole.objects.filter(id__in=links.order_by().values("role_id")), text
     ).order_by("account__name", "account__account_id", "name")
@@ -500,8 +527,10 @@ def explain_person(
     rows = list(roles.values_list(*_ROLE, "account_id")[first : first + page_size])
     denies = _denies_of(person_id)
     mappings: dict[UUID, list[MappingFacts]] = defaultdict(list)
-    of_page = links.filter(role_id__in=[row[0] for row in rows])
-    for link in of_page.order_by().values_list("role_id", *_MAPPING_OF_LINK):
+    of_page = _links().filter(
+        role_id__in=[row[0] for row in rows], group__memberships__person_id=person_id
+    )
+    for link in of_page:
         mappings[link[0]].append(_mapping_facts(link[1:]))
     explained = []
     for row in rows:
@@ -530,17 +559,12 @@ def explain_role(
 
     text: words that each stand in the handle, name or address of the person.
     """
-    row = AwsRole.objects.filter(pk=role_id).order_by().values_list(*_ROLE, "account_id").first()
+    row = _roles().filter(pk=role_id).first()
     if row is None:
         return Page((), 0, 1, 1)
     role = _role_facts(row[:-1])
-    mappings = [
-        _mapping_facts(link)
-        for link in MappingRole.objects.filter(role_id=role_id)
-        .order_by()
-        .values_list(*_MAPPING_OF_LINK)
-    ]
-    reached = Membership.objects.filter(group__mappings__links__role_id=role_id)
+    mappings = [_mapping_facts(link[1:]) for link in _links().filter(role_id=role_id)]
+    reached = Membership.objects.filter(group__links__role_id=role_id)
     people = _people_matching(
         Person.objects.filter(id__in=reached.order_by().values("person_id")), text
     )
@@ -548,13 +572,8 @@ def explain_role(
     page, pages = _clamp(page, page_size, total)
     first = (page - 1) * page_size
     of_page = list(people.select_related("provider").order_by("handle")[first : first + page_size])
-    denies = list(
-        Deny.objects.filter(
-            Q(role_id=role_id) | Q(account_id=row[-1]) | Q(role__isnull=True, account__isnull=True)
-        )
-        .order_by()
-        .values_list(*_DENY)
-    )
+    everywhere = Q(role__isnull=True, account__isnull=True)
+    denies = list(_denies().filter(Q(role_id=role_id) | Q(account_id=row[-1]) | everywhere))
     groups = {one.group_id for one in mappings} | {one[3] for one in denies if one[3] is not None}
     held: dict[UUID, list[Membership]] = defaultdict(list)
     memberships = Membership.objects.filter(person__in=of_page, group_id__in=groups)
