@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from accounts.identity import GroupRef, Principal, Proof
 from accounts.models import DirectoryGroup, Handle, IdentityProvider, Membership, Person
+from accounts.queries import principal_of
 from broker.entitlements.models import (
     AwsAccount,
     AwsRole,
@@ -152,52 +154,22 @@ def principal(
     **fields: Any,
 ) -> Principal:
     """The Principal of `who`, with the memberships in the database; or of somebody made up when `who` is None."""
-    if who is None:
-        n = _next()
-        values: dict[str, Any] = {
-            "person_id": uuid.UUID(int=n),
-            "handle": f"person{n}",
-            "name": f"Person {n}",
-            "email": f"person{n}@example.com",
-            "active": True,
-            "epoch": 1,
-        }
+    if who is not None:
+        known = principal_of(who, signed_in or proof(of=who.provider), address=address)
     else:
-        values = {
-            "person_id": who.id,
-            "handle": who.handle,
-            "name": who.name,
-            "email": who.email,
-            "active": who.is_active,
-            "epoch": who.epoch,
-        }
-        if groups is None:
-            groups = _groups_of(who)
-        if attributes is None:
-            attributes = {name: tuple(held) for name, held in who.attributes.items()}
-        signed_in = signed_in or proof(of=who.provider)
-    values.update(fields)
-    return Principal(
-        **values,
-        proof=signed_in or proof(),
-        attributes=attributes or {},
-        groups=tuple(groups or ()),
-        address=address,
-    )
-
-
-def _groups_of(who: Person) -> tuple[GroupRef, ...]:
-    from django.conf import settings
-
-    age: timedelta = settings.DAYPASS_MEMBERSHIP_MAX_AGE
-    held = who.memberships.filter(group__provider__enabled=True).select_related("group")
-    return tuple(
-        GroupRef(
-            id=one.group_id,
-            provider_id=one.group.provider_id,
-            key=one.group.key,
-            name=one.group.name or one.group.key,
-            fresh_until=one.confirmed_at + age if one.source == "sign_in" else None,
+        n = _next()
+        known = Principal(
+            person_id=uuid.UUID(int=n),
+            handle=f"person{n}",
+            name=f"Person {n}",
+            email=f"person{n}@example.com",
+            active=True,
+            epoch=1,
+            proof=signed_in or proof(),
+            address=address,
         )
-        for one in held
-    )
+    if groups is not None:
+        fields["groups"] = tuple(groups)
+    if attributes is not None:
+        fields["attributes"] = attributes
+    return replace(known, **fields)

@@ -23,6 +23,7 @@ from django.db.models.functions import Concat
 
 from accounts.identity import GroupRef, Principal, Proof
 from accounts.models import Membership, Person
+from accounts.queries import principal_of
 from broker.arns import parse_account_id
 from broker.entitlements.models import AwsRole, Deny, MappingRole
 from broker.entitlements.places import Place, read_place
@@ -652,9 +653,19 @@ def _rights(principal: Principal, snapshot: Snapshot, now: datetime) -> tuple[Ri
 def _as_if_signed_in(
     person: Person, now: datetime, memberships: Iterable[Membership] | None = None
 ) -> Principal:
-    """The person, as if they had signed in this moment with two factors and brought the same groups as are kept."""
+    """The person, as if they had signed in this moment with two factors and brought the same groups as are kept.
+
+    memberships: some of theirs, loaded for many people at once; without, all of them are read.
+    """
+    proof = Proof(
+        provider_id=person.provider_id,
+        provider_name=person.provider.name if person.provider else "",
+        method="saml" if person.provider and person.provider.protocol == "saml" else "oidc",
+        at=now,
+        mfa=True,
+    )
     if memberships is None:
-        memberships = Membership.objects.filter(person=person).select_related("group__provider")
+        return principal_of(person, proof, address="")
     age = settings.DAYPASS_MEMBERSHIP_MAX_AGE
     return Principal(
         person_id=person.id,
@@ -663,13 +674,7 @@ def _as_if_signed_in(
         email=person.email,
         active=person.is_active,
         epoch=person.epoch,
-        proof=Proof(
-            provider_id=person.provider_id,
-            provider_name=person.provider.name if person.provider else "",
-            method="saml" if person.provider and person.provider.protocol == "saml" else "oidc",
-            at=now,
-            mfa=True,
-        ),
+        proof=proof,
         attributes={name: tuple(values) for name, values in person.attributes.items()},
         groups=tuple(
             GroupRef(
@@ -677,9 +682,9 @@ def _as_if_signed_in(
                 provider_id=one.group.provider_id,
                 key=one.group.key,
                 name=one.group.name or one.group.key,
-                fresh_until=one.confirmed_at + age
-                if one.source == Membership.Source.SIGN_IN
-                else None,
+                fresh_until=None
+                if one.source == Membership.Source.SCIM
+                else one.confirmed_at + age,
             )
             for one in memberships
             if one.group.provider.enabled
