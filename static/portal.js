@@ -344,11 +344,10 @@
   const within = (row, selector) => row && one(selector, row);
   const shortcuts = one("#shortcuts");
   const showShortcuts = () => {
-    if (!shortcuts || shortcuts.open) return;
-    shortcuts.showModal();
+    if (shortcuts && !shortcuts.open && search()) shortcuts.showModal();
   };
   const shortcutsButton = one("[data-shortcuts]");
-  if (shortcutsButton) {
+  if (shortcutsButton && search()) {
     shortcutsButton.hidden = false;
     shortcutsButton.addEventListener("click", showShortcuts);
   }
