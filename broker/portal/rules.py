@@ -158,7 +158,8 @@ def way_out(refused: Refused, hand_over: Literal["console", "keys"]) -> WayOut:
                 "again", "As long as allowed", "Ask for a shorter session; this one is too long."
             )
         case NextStep.WAIT:
-            return WayOut("none", "", "Come back when its time has come.")
+            ending = "" if refused.wait_until else "."
+            return WayOut("none", "", f"Come back when its time has come{ending}")
         case NextStep.ASK_ADMINISTRATOR:
             return WayOut("ask", "Ask for help", "Only an administrator can change this.")
 
@@ -182,10 +183,6 @@ class Row:
     trouble: Refused | None
     way_out: WayOut | None
     pinned: bool
-
-    @property
-    def wait_until(self) -> datetime | None:
-        return self.trouble.wait_until if self.trouble else None
 
 
 def row_of(role: RoleFacts, console: Decision, keys: Decision, *, pinned: bool = False) -> Row:

@@ -177,7 +177,7 @@ def test_when_aws_refuses_the_page_says_so_and_the_reference_leads_to_the_cause(
 
     text = page_text(answer)
     assert answer.status_code == 502
-    assert "AWS did not do it" in text and "AccessDenied" in text
+    assert "AWS said no" in text and "AccessDenied" in text
     assert "Trying again does not help" in text
     assert "canary detail" not in text
     assert audited(reference_on(answer)) == {"role.authorised", "session.failed"}
@@ -205,6 +205,7 @@ def test_when_trying_again_helps_the_page_offers_it_with_everything_that_was_ask
 
     html = answer.content.decode()
     assert answer.status_code == 503
+    assert "AWS does not answer" in html
     assert f'action="/keys/{developer.id}/"' in html
     assert 'name="seconds" value="900"' in html
     assert "Try again" in html
