@@ -1,0 +1,84 @@
+/* The administrators' pages work without this. It folds what is wide on a narrow screen, copies, and previews. */
+"use strict";
+
+(() => {
+  const narrow = window.matchMedia("(max-width: 960px)");
+  const fold = () => {
+    for (const part of document.querySelectorAll(".desk-tasks, .list-filters")) {
+      part.open = !narrow.matches;
+    }
+  };
+  fold();
+  narrow.addEventListener("change", fold);
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-admin-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.previousElementSibling.textContent.trim());
+    const said = document.createElement("span");
+    said.className = "soft small";
+    said.setAttribute("role", "status");
+    said.textContent = "Copied";
+    button.after(said);
+    setTimeout(() => said.remove(), 1600);
+  });
+
+  // Addresses that contain the short name follow it while it is typed.
+  const slug = document.querySelector("#id_slug");
+  const name = document.querySelector("#id_name");
+  const shown = document.querySelectorAll("[data-slug]");
+  if (slug && shown.length) {
+    let own = slug.value !== "";
+    const show = () => {
+      for (const part of shown) part.textContent = slug.value || part.dataset.slug;
+    };
+    slug.addEventListener("input", () => {
+      own = slug.value !== "";
+      show();
+    });
+    name?.addEventListener("input", () => {
+      if (own) return;
+      slug.value = name.value
+        .toLowerCase()
+        .normalize("NFKD")
+        .replace(/[^a-z0-9]+/g, "-")
+        .replace(/^-+|-+$/g, "")
+        .slice(0, 40);
+      show();
+    });
+    show();
+  }
+
+  // A panel that shows what a form would do, before it is saved.
+  const live = document.querySelector("[data-preview]");
+  const form = live?.closest(".desk-main").querySelector("form.desk-form");
+  if (live && form) {
+    let waiting = 0;
+    let latest = 0;
+    const refresh = async () => {
+      const mine = ++latest;
+      live.setAttribute("aria-busy", "true");
+      try {
+        const answer = await fetch(live.dataset.preview, {
+          method: "POST",
+          body: new FormData(form),
+          credentials: "same-origin",
+        });
+        const text = await answer.text();
+        if (mine !== latest) return;
+        if (answer.ok) live.innerHTML = text;
+      } finally {
+        if (mine === latest) live.removeAttribute("aria-busy");
+      }
+    };
+    const later = () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(refresh, 250);
+    };
+    form.addEventListener("input", later);
+    form.addEventListener("change", later);
+    // Django's autocomplete tells jQuery, not the page.
+    window.django?.jQuery?.(form).on("change", later);
+    refresh();
+  }
+})();
