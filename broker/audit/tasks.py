@@ -21,16 +21,17 @@ TASK = Actor.task("verify_audit")
 def verify_recent() -> None:
     """Verify what was written since the last verification."""
     head = AuditHead.objects.filter(pk=1).first()
-    _keep(queries.verify_chain(after=head.verified_seq if head else 0))
+    _keep(queries.verify_chain(after=head.verified_seq if head else 0), whole=False)
 
 
 @shared_task(name="broker.audit.tasks.verify_whole", time_limit=3600, soft_time_limit=3500)
 def verify_whole() -> None:
     """Verify the log from its first event."""
-    _keep(queries.verify_chain())
+    _keep(queries.verify_chain(), whole=True)
 
 
-def _keep(outcome: queries.Verified | Violation) -> None:
+def _keep(outcome: queries.Verified | Violation, *, whole: bool) -> None:
+    """Keep what was found. A problem stands until the whole log is verified: its end may be whole and its past not."""
     with transaction.atomic():
         head = AuditHead.objects.select_for_update().filter(pk=1).first()
         if head is None:
@@ -49,5 +50,7 @@ def _keep(outcome: queries.Verified | Violation) -> None:
                 )
             return
         AuditHead.objects.filter(pk=1).update(
-            verified_seq=outcome.last, verified_at=timezone.now(), problem=""
+            verified_seq=outcome.last,
+            verified_at=timezone.now(),
+            problem="" if whole else head.problem,
         )

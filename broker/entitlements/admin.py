@@ -1,0 +1,1278 @@
+"""AWS accounts, roles, mappings and denies in the admin, and who gets what and why. Changes are service calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
+from django.db.models import Count, Q, QuerySet
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+)
+from django.shortcuts import render
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html, format_html_join
+
+from accounts.models import DirectoryGroup, Person
+from broker.audit.services import Actor
+from broker.backoffice import (
+    Attention,
+    DaypassAdmin,
+    Deed,
+    Figure,
+    Hit,
+    LengthField,
+    LinesField,
+    MomentField,
+    PairsField,
+    Panel,
+    ServiceForm,
+    Step,
+    attentions,
+    contributes,
+    figures,
+    finders,
+    list_url,
+    panel,
+    spoken,
+    steps,
+    url_of,
+)
+from broker.entitlements import queries, services
+from broker.entitlements.drafts import (
+    AccountDraft,
+    DenyDraft,
+    EnvironmentDraft,
+    MappingDraft,
+    RoleDraft,
+)
+from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment
+from broker.entitlements.models import Mapping as RoleMapping
+from broker.entitlements.rules import Allowed, MappingFacts, conditions_of, limits_of
+from broker.errors import DaypassError
+from broker.templatetags.backoffice import exact
+
+Trust = AwsRole.Trust
+
+
+def by(request: HttpRequest) -> dict[str, Any]:
+    """Who changes something and from where, for the services."""
+    user: Any = request.user
+    principal = getattr(request, "principal", None)
+    return {
+        "actor": Actor(id=str(user.pk), name=user.get_username()),
+        "address": principal.address if principal else "",
+    }
+
+
+def _link(thing: Any, said: str = "") -> str:
+    return format_html('<a href="{}">{}</a>', url_of(thing), said or str(thing))
+
+
+def _chip(text: str, colour: str) -> str:
+    return format_html('<span class="chip" data-colour="{}">{}</span>', colour, text)
+
+
+def _environment_chip(environment: Environment | None) -> str:
+    if environment is None:
+        return ""
+    return format_html(
+        '<span class="chip{}" data-colour="{}">{}</span>',
+        " solid" if environment.production else "",
+        environment.colour,
+        environment.name,
+    )
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _code(**attributes: Any) -> forms.TextInput:
+    return forms.TextInput(attrs={"class": "code", "spellcheck": "false", **attributes})
+
+
+# --- On, off, gone
+
+
+def _switcher(enabled: bool) -> Callable[[HttpRequest, Any], str]:
+    def switch(request: HttpRequest, thing: Any) -> str:
+        services.switch(thing, enabled, **by(request))
+        return f"{thing} is switched {'on' if enabled else 'off'}."
+
+    return switch
+
+
+def _delete(request: HttpRequest, thing: Any) -> str:
+    said = str(thing)
+    services.delete(thing, **by(request))
+    return f"{said} is deleted. What it said stays in the audit log."
+
+
+def people_behind(thing: Any) -> str:
+    """How many people a switch or a deletion concerns, as far as their groups are known."""
+    match thing:
+        case RoleMapping():
+            members = Person.objects.filter(memberships__group=thing.group_id)
+        case AwsRole():
+            members = Person.objects.filter(memberships__group__links__role=thing)
+        case AwsAccount():
+            members = Person.objects.filter(memberships__group__links__role__account=thing)
+        case Deny(person_id=None):
+            members = Person.objects.filter(memberships__group=thing.group_id)
+        case Deny():
+            members = Person.objects.filter(pk=str(thing.person_id))
+        case _:
+            return "Nobody's rights change."
+    count = members.filter(is_active=True).distinct().count()
+    if not count:
+        return "Nobody who has signed in so far is concerned."
+    return f"{_plural(count, 'person is', 'people are')} concerned. Sessions that are live go on until they end."
+
+
+def deeds_of(off: str, on: str, gone: str) -> tuple[Deed, ...]:
+    """Switch off, switch on, delete; each says first what it does and to how many people."""
+    return (
+        Deed(
+            "on",
+            "Switch on",
+            _switcher(True),
+            available=lambda thing: not thing.enabled,
+            warn=lambda thing: f"{on} {people_behind(thing)}",
+        ),
+        Deed(
+            "off",
+            "Switch off",
+            _switcher(False),
+            available=lambda thing: thing.enabled,
+            warn=lambda thing: f"{off} {people_behind(thing)}",
+            danger=True,
+        ),
+        Deed(
+            "delete",
+            "Delete",
+            _delete,
+            warn=lambda thing: f"{gone} {people_behind(thing)}",
+            danger=True,
+            leaves=True,
+        ),
+    )
+
+
+# --- Environments
+
+
+class EnvironmentForm(ServiceForm):
+    name = forms.CharField(max_length=40, help_text="For example Production.")
+    colour = forms.ChoiceField(choices=Environment.Colour.choices)
+    production = forms.BooleanField(
+        label="Production",
+        required=False,
+        help_text="Marked unmistakably wherever its roles appear.",
+    )
+    position = forms.IntegerField(label="Place in lists", min_value=0, max_value=999, initial=0)
+
+    class Meta:
+        model = Environment
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            self.initial.update({name: getattr(self.instance, name) for name in self.fields})
+
+    def write(self) -> Environment:
+        draft = EnvironmentDraft(**self.cleaned_data)
+        if self.instance._state.adding:
+            return services.create_environment(draft, **by(self.request))
+        return services.update_environment(self.instance.pk, draft, **by(self.request))
+
+
+@admin.register(Environment)
+class EnvironmentAdmin(DaypassAdmin):
+    deeds = (
+        Deed(
+            "delete",
+            "Delete",
+            _delete,
+            warn=lambda environment: "Only an environment without accounts can be deleted.",
+            danger=True,
+            leaves=True,
+        ),
+    )
+    list_display = ("environment", "marked", "accounts", "position")
+    intro = "What kind of account it is: a word and a colour on every account of it."
+    empty = "For example Production (red), Staging (amber) and Sandbox (green)."
+    add_title = "Add an environment"
+    form = EnvironmentForm
+    fieldsets = ((None, {"fields": (("name", "colour"), "production", "position")}),)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).annotate(account_count=Count("accounts"))
+
+    @admin.display(description="environment", ordering="name")
+    def environment(self, environment: Environment) -> str:
+        return environment.name
+
+    @admin.display(description="looks like")
+    def marked(self, environment: Environment) -> str:
+        return _environment_chip(environment)
+
+    @admin.display(description="accounts", ordering="account_count")
+    def accounts(self, environment: Any) -> Any:
+        return environment.account_count
+
+
+# --- AWS accounts
+
+
+class AwsAccountForm(ServiceForm):
+    """An account is registered once; afterwards its number stays what it is."""
+
+    account_id = forms.CharField(
+        label="Account id",
+        max_length=40,
+        widget=_code(inputmode="numeric"),
+        help_text="12 digits, as you copy them: 111122223333 or 1111-2222-3333.",
+    )
+    name = forms.CharField(
+        label="Name",
+        max_length=100,
+        help_text="As people call it. For example Payments production.",
+    )
+    environment = forms.ModelChoiceField(
+        Environment.objects.all(), required=False, empty_label="None"
+    )
+    alias = forms.CharField(
+        label="Alias",
+        max_length=63,
+        required=False,
+        widget=_code(),
+        help_text="The account alias in IAM, if it has one. People may search and link by it.",
+    )
+    region = forms.CharField(
+        label="Region",
+        max_length=32,
+        required=False,
+        widget=_code(),
+        help_text="Where STS is asked and the console opens. For example eu-west-1. Empty: the partition's own.",
+    )
+    partition = forms.ChoiceField(
+        choices=AwsAccount._meta.get_field("partition").flatchoices,
+        initial="aws",
+        help_text="AWS itself, unless the account is in GovCloud, China or the European Sovereign Cloud.",
+    )
+    saml_provider_name = forms.CharField(
+        label="Name of the IAM SAML provider",
+        max_length=128,
+        required=False,
+        initial="Daypass",
+        widget=_code(),
+        help_text="Only for roles with SAML trust: the IAM provider that holds Daypass's metadata.",
+    )
+    enabled = forms.BooleanField(
+        label="In use", required=False, initial=True, help_text="Off: every role of it is refused."
+    )
+
+    class Meta:
+        model = AwsAccount
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            for fixed in ("account_id", "partition"):
+                self.fields[fixed].disabled = True
+            self.initial.update({name: getattr(self.instance, name) for name in self.fields})
+            self.initial["environment"] = self.instance.environment_id
+
+    def write(self) -> AwsAccount:
+        values = dict(self.cleaned_data)
+        values["saml_provider_name"] = values["saml_provider_name"] or "Daypass"
+        values["environment"] = values["environment"].pk if values["environment"] else None
+        draft = AccountDraft(**values)
+        if self.instance._state.adding:
+            return services.register_account(draft, **by(self.request))
+        return services.update_account(self.instance.pk, draft, **by(self.request))
+
+
+@admin.register(AwsAccount)
+class AwsAccountAdmin(DaypassAdmin):
+    deeds = deeds_of(
+        "Every role of this account is refused from then on.",
+        "The roles of this account can be used again, where mappings give them.",
+        "Only an account without roles can be deleted.",
+    )
+    list_display = ("account", "number", "kind", "region", "roles", "state")
+    list_filter = ("environment", "partition", "enabled")
+    list_select_related = ("environment",)
+    search_fields = ("name", "account_id__startswith", "alias__startswith")
+    search_help_text = "Name, account id or alias"
+    empty = "Register the first account: its 12 digits and the name that people use."
+    add_title = "Register an account"
+    form = AwsAccountForm
+    fieldsets = (
+        (None, {"fields": (("account_id", "name"), ("environment", "alias"), "region", "enabled")}),
+        (
+            "Seldom needed",
+            {"fields": ("partition", "saml_provider_name"), "classes": ("collapse",)},
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).annotate(role_count=Count("roles"))
+
+    @admin.display(description="account", ordering="name")
+    def account(self, account: AwsAccount) -> str:
+        return account.name
+
+    @admin.display(description="id", ordering="account_id")
+    def number(self, account: AwsAccount) -> str:
+        return format_html('<span class="mono">{}</span>', account.account_id)
+
+    @admin.display(description="environment", ordering="environment")
+    def kind(self, account: AwsAccount) -> str:
+        return _environment_chip(account.environment)
+
+    @admin.display(description="roles", ordering="role_count")
+    def roles(self, account: Any) -> str:
+        return format_html(
+            '<a href="{}">{}</a>',
+            list_url(AwsRole, account__id__exact=account.pk),
+            account.role_count,
+        )
+
+    @admin.display(description="state", ordering="enabled")
+    def state(self, account: AwsAccount) -> str:
+        return _chip("in use", "green") if account.enabled else _chip("off", "grey")
+
+
+@panel("broker.awsaccount", position=20)
+def roles_of_account(request: HttpRequest, account: AwsAccount) -> Panel:
+    roles = account.roles.order_by("name")
+    return Panel(
+        "Roles",
+        "admin/roles_of_account.html",
+        {
+            "rows": [{"role": role, "url": url_of(role)} for role in roles[:50]],
+            "more": max(roles.count() - 50, 0),
+            "add_url": reverse("admin:broker_awsrole_add"),
+            "bulk_url": reverse("admin:broker_awsrole_bulk"),
+        },
+    )
+
+
+# --- AWS roles
+
+
+class RoleFields(forms.Form):
+    """How the broker gets into a role, and what people read about it."""
+
+    trust = forms.ChoiceField(
+        label="How Daypass gets in",
+        choices=Trust.choices,
+        initial=Trust.WEB_IDENTITY,
+        widget=forms.RadioSelect,
+        help_text="Web identity needs nothing uploaded and little looked after: take it unless there is a reason.",
+    )
+    console = forms.ChoiceField(
+        label="How the console opens",
+        choices=AwsRole.Console.choices,
+        initial=AwsRole.Console.FEDERATION,
+        widget=forms.RadioSelect,
+    )
+    max_seconds = LengthField(
+        label="Longest session",
+        initial=3600,
+        least=900,
+        most=43200,
+        help_text="The role's maximum session duration in IAM: from 1 h to 12 h. For example 8 h.",
+    )
+    external_id = forms.CharField(
+        label="External id",
+        required=False,
+        max_length=1224,
+        widget=_code(),
+        help_text="Only for AssumeRole, when the role's trust policy demands one.",
+    )
+    sensitive = forms.BooleanField(
+        label="Sensitive",
+        required=False,
+        help_text="Marked for people, for example an administrator role.",
+    )
+    enabled = forms.BooleanField(
+        label="In use", required=False, initial=True, help_text="Off: it is refused to everybody."
+    )
+
+
+class AwsRoleForm(RoleFields, ServiceForm):
+    arn = forms.CharField(
+        label="ARN",
+        max_length=2048,
+        widget=_code(),
+        help_text="As the IAM console shows it: arn:aws:iam::111122223333:role/Developer.",
+    )
+    description = forms.CharField(
+        label="What it is for",
+        max_length=200,
+        required=False,
+        help_text="One line for the people who use it. For example: Deploy and debug the services.",
+    )
+
+    class Meta:
+        model = AwsRole
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            self.fields["arn"].disabled = True
+            self.initial.update({name: getattr(self.instance, name) for name in self.fields})
+
+    def write(self) -> AwsRole:
+        draft = RoleDraft(**self.cleaned_data)
+        if self.instance._state.adding:
+            return services.register_role(draft, **by(self.request))
+        return services.update_role(self.instance.pk, draft, **by(self.request))
+
+
+class BulkRolesForm(RoleFields):
+    """Many roles at once, all with the same trust."""
+
+    arns = forms.CharField(
+        label="Role ARNs",
+        max_length=200_000,
+        widget=forms.Textarea(attrs={"rows": 10, "class": "code", "spellcheck": "false"}),
+        help_text="One a line. Accounts that are not registered yet are registered with their number as name.",
+    )
+    field_order = ("arns", "trust", "console", "max_seconds", "external_id", "sensitive", "enabled")
+
+
+@dataclass(frozen=True, slots=True)
+class BulkResult:
+    """What became of one line."""
+
+    line: str
+    outcome: str
+    colour: str
+    said: str
+    url: str = ""
+
+
+class EnvironmentOfAccount(admin.SimpleListFilter):
+    title = "environment"
+    parameter_name = "environment"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(pk), name) for pk, name in Environment.objects.values_list("pk", "name")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AwsRole]) -> Any:
+        value = self.value()
+        if value and value.isdigit():
+            return queryset.filter(account__environment_id=int(value))
+        return queryset
+
+
+@admin.register(AwsRole)
+class AwsRoleAdmin(DaypassAdmin):
+    deeds = deeds_of(
+        "Nobody gets this role from then on.",
+        "This role can be used again, where mappings give it.",
+        "Only a role that no mapping gives and nobody ever used can be deleted.",
+    )
+    list_display = ("role", "in_account", "kind", "trusted_by", "longest", "mapped", "state")
+    list_filter = (EnvironmentOfAccount, "trust", "enabled")
+    list_select_related = ("account__environment",)
+    search_fields = (
+        "name",
+        "account__name",
+        "account__account_id__startswith",
+        "arn__exact",
+        "description",
+    )
+    search_help_text = "Role, account, id or ARN"
+    empty = "Register roles by their ARN, one by one or pasted as a list."
+    add_title = "Register a role"
+    change_list_template = "admin/role_list.html"
+    form = AwsRoleForm
+    ordering = ("account__name", "name")
+    fieldsets = (
+        (None, {"fields": ("arn", "description", "max_seconds")}),
+        ("How Daypass gets in", {"fields": ("trust", "console", "external_id")}),
+        ("State", {"fields": (("enabled", "sensitive"),)}),
+    )
+
+    def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
+        return lookup.startswith("account__id") or super().lookup_allowed(lookup, value, request)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).annotate(mapping_count=Count("links"))
+
+    @admin.display(description="role", ordering="name")
+    def role(self, role: AwsRole) -> str:
+        return role.name
+
+    @admin.display(description="account", ordering="account__name")
+    def in_account(self, role: AwsRole) -> str:
+        return _link(role.account)
+
+    @admin.display(description="environment", ordering="account__environment")
+    def kind(self, role: AwsRole) -> str:
+        return _environment_chip(role.account.environment)
+
+    @admin.display(description="trust", ordering="trust")
+    def trusted_by(self, role: AwsRole) -> str:
+        return {"web_identity": "web identity", "saml": "SAML", "assume_role": "AssumeRole"}[
+            role.trust
+        ]
+
+    @admin.display(description="longest", ordering="max_seconds")
+    def longest(self, role: AwsRole) -> str:
+        return spoken(role.max_seconds)
+
+    @admin.display(description="mappings", ordering="mapping_count")
+    def mapped(self, role: Any) -> Any:
+        return role.mapping_count
+
+    @admin.display(description="state", ordering="enabled")
+    def state(self, role: AwsRole) -> str:
+        if not role.enabled or not role.account.enabled:
+            return _chip("off", "grey")
+        return _chip("sensitive", "violet") if role.sensitive else _chip("in use", "green")
+
+    def lead(self, thing: AwsRole) -> str:
+        return thing.arn
+
+    # Many at once
+
+    def get_urls(self) -> list[URLPattern]:
+        bulk = path("bulk/", self.admin_site.admin_view(self.bulk_view), name="broker_awsrole_bulk")
+        return [bulk, *super().get_urls()]
+
+    def bulk_view(self, request: HttpRequest) -> HttpResponse:
+        """Register one role a line; each line stands or falls by itself, and the answer says how."""
+        if request.method not in ("GET", "HEAD", "POST"):
+            return HttpResponseNotAllowed(["GET", "POST"])
+        form = BulkRolesForm(request.POST if request.method == "POST" else None)
+        results: list[BulkResult] = []
+        if request.method == "POST" and form.is_valid():
+            results = register_many(form.cleaned_data, by(request))
+        return render(
+            request,
+            "admin/bulk_roles.html",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": "Register many roles",
+                "form": form,
+                "results": results,
+                "added": sum(result.colour == "green" for result in results),
+            },
+        )
+
+
+MOST_AT_ONCE = 2000
+
+
+def register_many(values: Mapping[str, Any], who: Mapping[str, Any]) -> list[BulkResult]:
+    """Register each ARN; lines that cannot be are told and change nothing."""
+    common = {name: values[name] for name in RoleFields.base_fields}
+    lines = [line.strip().strip(",\"'") for line in values["arns"].splitlines()]
+    results: list[BulkResult] = []
+    seen: set[str] = set()
+    for line in [line for line in lines if line][:MOST_AT_ONCE]:
+        if line in seen:
+            results.append(BulkResult(line, "twice", "grey", "Already in this list."))
+            continue
+        seen.add(line)
+        existing = AwsRole.objects.filter(arn=line).first()
+        if existing is not None:
+            results.append(
+                BulkResult(line, "there", "grey", "Was registered before.", url_of(existing))
+            )
+            continue
+        try:
+            role = services.register_role(
+                RoleDraft(arn=line, **common), account_name=_number_in(line), **who
+            )
+        except DaypassError as error:
+            results.append(BulkResult(line, "not taken", "red", sentence_of(error)))
+        else:
+            results.append(BulkResult(line, "registered", "green", str(role), url_of(role)))
+    return results
+
+
+def _number_in(arn: str) -> str:
+    """What an account is called that is only known by the ARN of a role."""
+    return arn.split(":")[4] if arn.count(":") == 5 else "unnamed"
+
+
+def sentence_of(error: DaypassError) -> str:
+    """Everything that an administrator may read about a refusal, in one line."""
+    fields: Mapping[str, Any] = getattr(error, "errors", None) or {}
+    said = [s if isinstance(s, str) else " ".join(s) for s in fields.values()]
+    return " ".join(dict.fromkeys(filter(None, (*said, "" if said else error.message))))
+
+
+# --- Who gets what, and why
+
+
+PER_PAGE = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What somebody gets of one role, in words for a list."""
+
+    allowed: bool
+    text: str
+    reasons: tuple[Any, ...]
+
+
+def verdict_of(console: Any, keys: Any) -> Verdict:
+    """Two decisions (console, keys) as one line, with the reasons of the one that says more."""
+    ways = [
+        way
+        for way, decision in (("console", console), ("keys", keys))
+        if isinstance(decision, Allowed)
+    ]
+    if not ways:
+        return Verdict(False, console.sentence, console.reasons)
+    longest = max(
+        decision.longest_seconds for decision in (console, keys) if isinstance(decision, Allowed)
+    )
+    said = " and ".join(ways) if len(ways) == 2 else f"{ways[0]} only"
+    decided = console if isinstance(console, Allowed) else keys
+    return Verdict(True, f"{said.capitalize()}, up to {spoken(longest)}", decided.reasons)
+
+
+def _rights(rights: Iterable[queries.Right]) -> list[dict[str, Any]]:
+    return [
+        {
+            "mapping": right.mapping,
+            "url": reverse("admin:broker_mapping_change", args=(right.mapping.id,)),
+            "fresh": right.fresh,
+            "member": right.group is not None,
+            "conditions": right.conditions,
+            "limits": right.limits,
+        }
+        for right in rights
+    ]
+
+
+def _denies(denies: Iterable[Any]) -> list[dict[str, Any]]:
+    return [
+        {"deny": deny, "url": reverse("admin:broker_deny_change", args=(deny.id,))}
+        for deny in denies
+    ]
+
+
+def _page_number(request: HttpRequest) -> int:
+    text = request.GET.get("page", "1")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1
+
+
+@panel("accounts.person", position=20)
+def roles_of_person(request: HttpRequest, person: Person) -> Panel:
+    text = request.GET.get("why", "")[:200]
+    page = queries.explain_person(
+        person.pk, timezone.now(), text=text, page=_page_number(request), page_size=PER_PAGE
+    )
+    rows = [
+        {
+            "title": row.role.name,
+            "under": f"{row.role.account_name} ({row.role.account_id})",
+            "url": reverse("admin:broker_awsrole_change", args=(row.role.id,)),
+            "role": row.role,
+            "verdict": verdict_of(row.console, row.keys),
+            "rights": _rights(row.rights),
+            "denies": _denies(row.denies),
+        }
+        for row in page
+    ]
+    return Panel(
+        "Every role they get, and why",
+        "admin/why.html",
+        {
+            "rows": rows,
+            "page": page,
+            "text": text,
+            "what": "role",
+            "empty": "No mapping concerns any of their groups.",
+        },
+        note="As if they signed in right now; conditions on the sign-in stand beside each mapping.",
+    )
+
+
+@panel("broker.awsrole", position=20)
+def people_of_role(request: HttpRequest, role: AwsRole) -> Panel:
+    text = request.GET.get("why", "")[:200]
+    page = queries.explain_role(
+        role.pk, timezone.now(), text=text, page=_page_number(request), page_size=PER_PAGE
+    )
+    rows = [
+        {
+            "title": row.person.name or row.person.handle,
+            "under": " · ".join(filter(None, (row.person.handle, row.person.email))),
+            "url": reverse("admin:accounts_person_change", args=(row.person.id,)),
+            "role": None,
+            "verdict": verdict_of(row.console, row.keys),
+            "rights": _rights(row.rights),
+            "denies": _denies(row.denies),
+        }
+        for row in page
+    ]
+    return Panel(
+        "Everyone who can reach it, and why",
+        "admin/why.html",
+        {
+            "rows": rows,
+            "page": page,
+            "text": text,
+            "what": "person",
+            "empty": "No mapping gives this role to anybody who has signed in so far.",
+        },
+        note="As if they signed in right now; conditions on the sign-in stand beside each mapping.",
+    )
+
+
+@panel("broker.awsrole", position=25)
+def mappings_of_role(request: HttpRequest, role: AwsRole) -> Panel:
+    return _mappings_panel(RoleMapping.objects.filter(links__role=role), f"?roles={role.pk}")
+
+
+@panel("accounts.directorygroup", position=20)
+def mappings_of_group(request: HttpRequest, group: DirectoryGroup) -> Panel:
+    return _mappings_panel(RoleMapping.objects.filter(group=group), f"?group={group.pk}")
+
+
+def _mappings_panel(mappings: QuerySet[RoleMapping], start: str) -> Panel:
+    rows = [
+        {
+            "mapping": mapping,
+            "url": url_of(mapping),
+            "roles": [str(role) for role in mapping.roles.all()[:5]],
+            "more": max(mapping.role_count - 5, 0),
+        }
+        for mapping in mappings.select_related("group__provider")
+        .prefetch_related("roles__account")
+        .annotate(role_count=Count("roles"))[:50]
+    ]
+    return Panel(
+        "Mappings",
+        "admin/mappings.html",
+        {"rows": rows, "add_url": reverse("admin:broker_mapping_add") + start},
+    )
+
+
+# --- Mappings
+
+
+def search_in(form: forms.BaseForm, name: str, widget: Any) -> None:
+    """Choose by typing: the server searches, so that a hundred thousand choices are no longer than ten."""
+    field: Any = form.fields[name]
+    field.widget = widget
+    field.widget.choices = field.choices
+
+
+class MappingForm(ServiceForm):
+    """In the order in which an administrator knows the answers: who, what, then within which limits."""
+
+    group = forms.ModelChoiceField(
+        DirectoryGroup.objects.select_related("provider"),
+        label="Directory group",
+        help_text="Whoever is in it. A group that nobody has arrived with yet can be added under Directory groups.",
+    )
+    roles = forms.ModelMultipleChoiceField(
+        AwsRole.objects.select_related("account"),
+        label="Roles",
+        help_text="Type an account or a role name.",
+    )
+    note = forms.CharField(
+        label="Why",
+        max_length=200,
+        required=False,
+        help_text="For the next administrator. For example: On-call engineers of Payments.",
+    )
+    enabled = forms.BooleanField(label="In use", required=False, initial=True)
+    allow_console = forms.BooleanField(label="Console", required=False, initial=True)
+    allow_keys = forms.BooleanField(label="Temporary keys", required=False, initial=True)
+    max_seconds = LengthField(
+        label="Longest session",
+        required=False,
+        least=900,
+        most=43200,
+        help_text="From 15 min to 12 h. Empty: as long as the role allows.",
+    )
+    require_mfa = forms.BooleanField(
+        label="Only with a second factor",
+        required=False,
+        help_text="The identity provider has to vouch for it; which answers mean that stands in its claim map.",
+    )
+    max_sign_in_age = LengthField(
+        label="Only soon after signing in",
+        required=False,
+        least=60,
+        most=30 * 86400,
+        help_text="For example 30 min. Empty: any sign-in that is still good.",
+    )
+    networks = LinesField(
+        label="Only from these networks",
+        required=False,
+        help_text="CIDR, one a line. For example 192.0.2.0/24.",
+    )
+    valid_from = MomentField(label="From", required=False, help_text="UTC.")
+    valid_until = MomentField(label="Until", required=False, help_text="UTC. Sessions end by then.")
+    session_policy = forms.CharField(
+        label="Session policy",
+        required=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 6, "class": "code", "spellcheck": "false"}),
+        help_text="An IAM policy (JSON, at most 2048 characters) that narrows what the role may do. It never adds.",
+    )
+    policy_arns = LinesField(
+        label="Managed policies that narrow",
+        required=False,
+        help_text="ARNs, one a line, at most 10. For example arn:aws:iam::aws:policy/ReadOnlyAccess.",
+    )
+    seen_at = forms.CharField(required=False, widget=forms.HiddenInput)
+    session_tags = PairsField(
+        label="Session tags",
+        required=False,
+        example="CostCenter = cost_center",
+        help_text="One a line: tag key = person attribute. For example CostCenter = cost_center.",
+    )
+
+    class Meta:
+        model = RoleMapping
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        site = admin.site
+        search_in(self, "group", AutocompleteSelect(RoleMapping._meta.get_field("group"), site))
+        roles = RoleMapping._meta.get_field("roles")
+        search_in(self, "roles", AutocompleteSelectMultiple(roles, site))
+        if not self.instance._state.adding:
+            self.initial.update(
+                {
+                    name: getattr(self.instance, name)
+                    for name in self.fields
+                    if name not in ("group", "roles", "seen_at")
+                }
+            )
+            self.initial["group"] = self.instance.group_id
+            self.initial["roles"] = list(self.instance.roles.values_list("pk", flat=True))
+            self.initial["seen_at"] = self.instance.updated_at.isoformat()
+
+    def write(self) -> RoleMapping:
+        values = dict(self.cleaned_data)
+        values["group"] = values["group"].pk
+        values["roles"] = tuple(role.pk for role in values["roles"])
+        for listed in ("networks", "policy_arns"):
+            values[listed] = tuple(values[listed] or ())
+        seen_at = parse_datetime(values.pop("seen_at") or "")
+        draft = MappingDraft(**values)
+        if self.instance._state.adding:
+            return services.create_mapping(draft, **by(self.request))
+        return services.update_mapping(self.instance.pk, draft, seen_at=seen_at, **by(self.request))
+
+
+def _facts_of(mapping: RoleMapping) -> MappingFacts:
+    return MappingFacts(
+        id=mapping.pk,
+        group_id=mapping.group_id,
+        group_name=str(mapping.group),
+        note=mapping.note,
+        enabled=mapping.enabled,
+        max_seconds=mapping.max_seconds,
+        allow_console=mapping.allow_console,
+        allow_keys=mapping.allow_keys,
+        require_mfa=mapping.require_mfa,
+        max_sign_in_age=mapping.max_sign_in_age,
+        networks=tuple(mapping.networks),
+        valid_from=mapping.valid_from,
+        valid_until=mapping.valid_until,
+        session_policy=mapping.session_policy,
+        policy_arns=tuple(mapping.policy_arns),
+        session_tags=mapping.session_tags,
+    )
+
+
+@admin.register(RoleMapping)
+class MappingAdmin(DaypassAdmin):
+    deeds = deeds_of(
+        "It gives nobody anything from then on.",
+        "It gives its roles to the members of the group again.",
+        "The mapping is gone for good.",
+    )
+    list_display = ("who", "gets", "within", "why", "state")
+    list_filter = ("enabled", "require_mfa", ("group__provider", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("group__name", "group__key", "note", "roles__name", "roles__account__name")
+    search_help_text = "Group, role, account or note"
+    intro = "The members of a directory group get roles, within limits."
+    empty = "Map the first group: choose it, choose roles, save."
+    add_title = "Map a group"
+    change_form_template = "admin/mapping_form.html"
+    form = MappingForm
+    ordering = ("group__name", "group__key", "created_at")
+    sections = (
+        ("Who gets what", {"fields": ("group", "roles", "note")}),
+        (
+            "Within which limits",
+            {
+                "fields": (("allow_console", "allow_keys"), "max_seconds", "require_mfa"),
+                "description": "Every empty limit is none of its own; the shortest of all limits wins.",
+                "classes": ("no-optional",),
+            },
+        ),
+        (
+            "When and from where",
+            {
+                "fields": ("max_sign_in_age", "networks", ("valid_from", "valid_until")),
+                "classes": ("collapse", "no-optional"),
+            },
+        ),
+        (
+            "Session policy and tags",
+            {
+                "fields": ("session_policy", "policy_arns", "session_tags"),
+                "classes": ("collapse", "no-optional"),
+            },
+        ),
+        ("State", {"fields": ("enabled", "seen_at")}),
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return (
+            self.sections
+        )  # Django's check of `fieldsets` refuses roles, whose links it would not save; we do
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("group__provider")
+            .prefetch_related("roles__account")
+        )
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        initial: dict[str, Any] = dict(super().get_changeform_initial_data(request))
+        group, roles = request.GET.get("group", ""), request.GET.get("roles", "")
+        if group.isascii() and group.isdigit():
+            initial["group"] = int(group)
+        try:
+            initial["roles"] = [UUID(part) for part in roles.split(",") if part]
+        except ValueError:
+            initial.pop("roles", None)
+        return initial
+
+    @admin.display(description="members of", ordering="group")
+    def who(self, mapping: RoleMapping) -> str:
+        return str(mapping.group)
+
+    @admin.display(description="get")
+    def gets(self, mapping: RoleMapping) -> str:
+        roles = list(mapping.roles.all())
+        said = format_html_join(", ", "{}", ((_link(role),) for role in roles[:3]))
+        return format_html("{} and {} more", said, len(roles) - 3) if len(roles) > 3 else said
+
+    @admin.display(description="within")
+    def within(self, mapping: RoleMapping) -> str:
+        facts = _facts_of(mapping)
+        said = [one.sentence for one in (*conditions_of(facts), *limits_of(facts))]
+        return "; ".join(said)
+
+    @admin.display(description="why", ordering="note")
+    def why(self, mapping: RoleMapping) -> str:
+        return mapping.note
+
+    @admin.display(description="state", ordering="enabled")
+    def state(self, mapping: RoleMapping) -> str:
+        if not mapping.enabled:
+            return _chip("off", "grey")
+        if mapping.valid_until and mapping.valid_until <= timezone.now():
+            return _chip("over", "amber")
+        return _chip("in use", "green")
+
+    def page(self, request: HttpRequest, thing: RoleMapping) -> dict[str, Any]:
+        return {**super().page(request, thing), "title": f"Members of {thing.group}"}
+
+    # Before it is saved
+
+    def get_urls(self) -> list[URLPattern]:
+        preview = path(
+            "preview/", self.admin_site.admin_view(self.preview_view), name="broker_mapping_preview"
+        )
+        return [preview, *super().get_urls()]
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """POST the form as it stands: who would get it. Writes nothing."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        return render(request, "admin/mapping_preview.html", {"own": preview_of(request)})
+
+
+def preview_of(request: HttpRequest) -> dict[str, Any]:
+    """Who would get which of the chosen roles, as far as the form can be understood now."""
+    group_id = request.POST.get("group", "")
+    group = (
+        DirectoryGroup.objects.select_related("provider").filter(pk=int(group_id)).first()
+        if group_id.isascii() and group_id.isdigit()
+        else None
+    )
+    wanted = []
+    for text in request.POST.getlist("roles")[:500]:
+        try:
+            wanted.append(UUID(text))
+        except ValueError:
+            continue
+    roles = list(AwsRole.objects.filter(pk__in=wanted).select_related("account__environment"))
+    if group is None:
+        return {"group": None, "roles": roles}
+    audience = queries.who_would_get(group.pk, timezone.now(), first=12)
+    stopping = Deny.objects.filter(enabled=True).filter(
+        Q(group=group)
+        | Q(role__in=roles)
+        | Q(account__in=[role.account_id for role in roles])
+        | Q(role__isnull=True, account__isnull=True)
+    )
+    return {
+        "group": group,
+        "group_url": url_of(group),
+        "roles": roles,
+        "production": [
+            role
+            for role in roles
+            if role.account.environment and role.account.environment.production
+        ],
+        "audience": audience,
+        "more": audience.total - len(audience.people),
+        "stale": audience.total - audience.fresh,
+        "self": any(person.id == request.user.pk for person in audience.people)
+        or group.memberships.filter(person_id=str(request.user.pk)).exists(),
+        "denies": [{"deny": deny, "url": url_of(deny)} for deny in stopping[:10]],
+    }
+
+
+# --- Denies
+
+
+class DenyForm(ServiceForm):
+    reason = forms.CharField(
+        label="Why",
+        max_length=200,
+        help_text="Shown to the person who is refused. For example: Frozen during the audit; ask security@example.com.",
+    )
+    group = forms.ModelChoiceField(
+        DirectoryGroup.objects.select_related("provider"),
+        required=False,
+        label="Members of this group",
+    )
+    person = forms.ModelChoiceField(Person.objects.all(), required=False, label="Or this person")
+    role = forms.ModelChoiceField(
+        AwsRole.objects.select_related("account"), required=False, label="May not use this role"
+    )
+    account = forms.ModelChoiceField(
+        AwsAccount.objects.all(),
+        required=False,
+        label="Or any role of this account",
+        help_text="Neither: no role at all.",
+    )
+    valid_until = MomentField(
+        label="Until", required=False, help_text="UTC. Empty: until somebody lifts it."
+    )
+    enabled = forms.BooleanField(label="In force", required=False, initial=True)
+
+    class Meta:
+        model = Deny
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("group", "person", "role", "account"):
+            search_in(self, name, AutocompleteSelect(Deny._meta.get_field(name), admin.site))
+        if not self.instance._state.adding:
+            self.initial.update(
+                {
+                    name: getattr(
+                        self.instance,
+                        f"{name}_id" if name in ("group", "person", "role", "account") else name,
+                    )
+                    for name in self.fields
+                }
+            )
+
+    def write(self) -> Deny:
+        values = dict(self.cleaned_data)
+        for name in ("group", "person", "role", "account"):
+            values[name] = values[name].pk if values[name] else None
+        draft = DenyDraft(**values)
+        if self.instance._state.adding:
+            return services.create_deny(draft, **by(self.request))
+        return services.update_deny(self.instance.pk, draft, **by(self.request))
+
+
+@admin.register(Deny)
+class DenyAdmin(DaypassAdmin):
+    deeds = deeds_of(
+        "The deny is lifted: mappings count again.",
+        "The deny is in force again and beats every mapping.",
+        "The deny is gone for good: mappings count again.",
+    )
+    list_display = ("who", "may_not", "reason", "until", "state")
+    list_filter = ("enabled",)
+    list_select_related = ("group__provider", "person", "role__account", "account")
+    search_fields = (
+        "reason",
+        "group__name",
+        "group__key",
+        "person__handle",
+        "role__name",
+        "account__name",
+    )
+    search_help_text = "Person, group, role, account or reason"
+    intro = "A deny beats every mapping."
+    empty = "Nobody is denied anything by name."
+    add_title = "Deny"
+    form = DenyForm
+    fieldsets = (
+        ("Who", {"fields": (("group", "person"),), "classes": ("no-optional",)}),
+        ("What", {"fields": (("role", "account"),), "classes": ("no-optional",)}),
+        ("Why and how long", {"fields": ("reason", "valid_until", "enabled")}),
+    )
+
+    @admin.display(description="who")
+    def who(self, deny: Deny) -> str:
+        return f"Members of {deny.group}" if deny.group else str(deny.person)
+
+    @admin.display(description="may not use")
+    def may_not(self, deny: Deny) -> str:
+        if deny.role:
+            return str(deny.role)
+        return f"any role of {deny.account}" if deny.account else "any role at all"
+
+    @admin.display(description="until", ordering="valid_until")
+    def until(self, deny: Deny) -> str:
+        return exact(deny.valid_until) or "lifted by hand"
+
+    @admin.display(description="state", ordering="enabled")
+    def state(self, deny: Deny) -> str:
+        if not deny.enabled:
+            return _chip("lifted", "grey")
+        over = deny.valid_until and deny.valid_until <= timezone.now()
+        return _chip("over", "grey") if over else _chip("in force", "red")
+
+
+@panel("accounts.person", position=25)
+def denies_of_person(request: HttpRequest, person: Person) -> Panel | None:
+    rows = [{"deny": deny, "url": url_of(deny)} for deny in Deny.objects.filter(person=person)[:20]]
+    return Panel("Denied by name", "admin/denies.html", {"rows": rows}) if rows else None
+
+
+# --- What entitlements contribute to other pages
+
+
+@contributes(attentions)
+def mappings_that_end(request: HttpRequest) -> Iterable[Attention]:
+    now = timezone.now()
+    ending = RoleMapping.objects.filter(
+        enabled=True, valid_until__gt=now, valid_until__lt=now + timedelta(days=7)
+    ).select_related("group__provider")
+    for mapping in ending[:5]:
+        yield Attention(
+            "note",
+            f"The mapping of {mapping.group} ends on {exact(mapping.valid_until)}.",
+            url_of(mapping),
+            "See it",
+        )
+
+
+@contributes(figures)
+def what_there_is(request: HttpRequest) -> Iterable[Figure]:
+    accounts = AwsAccount.objects.filter(enabled=True).count()
+    roles = AwsRole.objects.filter(enabled=True).count()
+    yield Figure(
+        str(roles),
+        "roles in use",
+        list_url(AwsRole),
+        f"in {_plural(accounts, 'account', 'accounts')}",
+    )
+    mappings = RoleMapping.objects.filter(enabled=True).count()
+    denies = Deny.objects.filter(enabled=True).count()
+    yield Figure(
+        str(mappings),
+        "mappings in use",
+        list_url(RoleMapping),
+        _plural(denies, "deny", "denies") + " in force",
+    )
+
+
+@contributes(steps)
+def register_an_account(request: HttpRequest) -> Step:
+    count = AwsAccount.objects.count()
+    return Step(
+        30,
+        "Register an AWS account",
+        "done" if count else "waiting",
+        _plural(count, "account", "accounts")
+        if count
+        else "Its 12 digits, and the name that people use.",
+        reverse("admin:broker_awsaccount_add"),
+        "" if count else "Register an account",
+    )
+
+
+@contributes(steps)
+def register_a_role(request: HttpRequest) -> Step:
+    count = AwsRole.objects.count()
+    return Step(
+        40,
+        "Register a role",
+        "done" if count else "waiting",
+        _plural(count, "role", "roles")
+        if count
+        else "By its ARN. Its page then shows the trust policy that IAM needs.",
+        reverse("admin:broker_awsrole_add"),
+        "" if count else "Register a role",
+    )
+
+
+@contributes(steps)
+def map_a_group(request: HttpRequest) -> Step:
+    count = RoleMapping.objects.filter(enabled=True).count()
+    return Step(
+        50,
+        "Map a directory group to roles",
+        "done" if count else "waiting",
+        _plural(count, "mapping", "mappings")
+        if count
+        else "Choose a group, choose roles; the form shows who would get them.",
+        reverse("admin:broker_mapping_add"),
+        "" if count else "Map a group",
+    )
+
+
+@contributes(finders)
+def find_accounts_and_roles(text: str) -> Iterable[Hit]:
+    digits = text.replace("-", "").replace(" ", "")
+    accounts = AwsAccount.objects.filter(
+        Q(name__icontains=text)
+        | Q(account_id__startswith=digits or text)
+        | Q(alias__istartswith=text)
+    )
+    for account in accounts[:10]:
+        yield Hit("Account", account.name, account.account_id, url_of(account))
+    roles = AwsRole.objects.filter(Q(name__icontains=text) | Q(arn=text)).select_related("account")
+    for role in roles[:10]:
+        yield Hit("Role", str(role), role.arn, url_of(role))
