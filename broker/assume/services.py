@@ -47,6 +47,7 @@ from broker.entitlements.rules import (
 from broker.errors import AwsError, DaypassError
 from broker.minting import oidc, saml
 from broker.minting.tokens import MintedToken
+from broker.prepared import Prepared
 from broker.sessions import services as sessions
 
 log = logging.getLogger("daypass.assume")
@@ -336,21 +337,26 @@ def _fail(opened: OpenSession, error: DaypassError) -> None:
     )
 
 
+_lock_person = Prepared(
+    lambda id: (
+        Person.objects.select_for_update(no_key=True)
+        .filter(pk=id)
+        .order_by()
+        .values_list("is_active", "epoch")
+    )
+)
+
+
 def _no_longer_valid(principal: Principal) -> Refused | None:
     """Lock the person's row and see whether they still are who the principal says: active, and of the same epoch."""
-    row = (
-        Person.objects.select_for_update(no_key=True)
-        .filter(pk=principal.person_id)
-        .values_list("is_active", "epoch")
-        .first()
-    )
-    if row is None or not row[0]:
+    rows = _lock_person(id=principal.person_id)
+    if not rows or not rows[0][0]:
         return _refusal(
             "person_inactive",
             "Your account in Daypass is switched off.",
             NextStep.ASK_ADMINISTRATOR,
         )
-    if row[1] != principal.epoch:
+    if rows[0][1] != principal.epoch:
         return _refusal(
             "access_ended",
             "Your access was ended or changed while you asked. Sign in again.",

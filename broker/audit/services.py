@@ -16,6 +16,7 @@ from django.utils import timezone
 from broker.audit.models import AuditEvent, AuditHead
 from broker.audit.rules import GENESIS, Kind, Link, chain_hash, fit
 from broker.errors import AuditBroken
+from broker.prepared import Prepared
 
 _REFERENCE_LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -109,8 +110,7 @@ def record_all(entries: Sequence[Entry]) -> list[AuditEvent]:
         return []
     events: list[AuditEvent] = []
     try:
-        head = _lock_head()
-        seq, previous_hash = head.seq, head.hash
+        seq, previous_hash = _lock_head()
         for entry, data in zip(entries, kept, strict=True):
             event = _next_event(entry, data, seq=seq + 1, previous_hash=previous_hash)
             events.append(event)
@@ -160,14 +160,23 @@ def record_now(kind: Kind, **details: Any) -> AuditEvent:
         return record(kind, **details)
 
 
-def _lock_head() -> AuditHead:
-    head = AuditHead.objects.select_for_update().filter(pk=1).first()
-    if head is None:
+_head = Prepared(
+    lambda id: (
+        AuditHead.objects.select_for_update().filter(pk=id).order_by().values_list("seq", "hash")
+    )
+)
+
+
+def _lock_head() -> tuple[int, str]:
+    """Where the chain ends, locked until the transaction does."""
+    rows = _head(id=1)
+    if not rows:
         if AuditEvent.objects.exists():
             raise AuditBroken(
                 cause="The audit log has events but no head: somebody removed it.",
                 remedy="Run `manage.py verify_audit` and compare with your last anchor before going on.",
             )
         AuditHead.objects.get_or_create(pk=1, defaults={"hash": GENESIS})
-        head = AuditHead.objects.select_for_update().get(pk=1)
-    return head
+        rows = _head(id=1)
+    seq, previous_hash = rows[0]
+    return seq, previous_hash

@@ -42,6 +42,7 @@ from broker.entitlements.rules import (
     unconditional,
 )
 from broker.errors import BadInput
+from broker.prepared import Prepared
 
 MOST_WORDS = 8
 MOST_CHARACTERS = 200
@@ -152,16 +153,27 @@ def _denies() -> QuerySet[Deny, tuple[Any, ...]]:
     return Deny.objects.order_by().values_list(*_DENY)
 
 
+# With every issue of credentials these two run, so their SQL is built once.
+_links_of = Prepared(
+    lambda person_id, role_id: _links_with_roles().filter(
+        role_id=role_id, group__memberships__person_id=person_id
+    )
+)
+_all_denies_of = Prepared(
+    lambda person_id: (
+        _denies()
+        .filter(person_id=person_id)
+        .union(_denies().filter(group__memberships__person_id=person_id), all=True)
+    )
+)
+
+
 def load_snapshot(principal: Principal, role_id: UUID) -> Snapshot | None:
     """Everything about this person and this role that the decision looks at; None: there is no such role.
 
     Two indexed queries for anybody whom a mapping gives the role, three for others.
     """
-    rows = list(
-        _links_with_roles().filter(
-            role_id=role_id, group__memberships__person_id=principal.person_id
-        )
-    )
+    rows = _links_of(person_id=principal.person_id, role_id=role_id)
     if rows:
         role, account = _role_facts(rows[0][: len(_ROLE)]), rows[0][-1]
     else:
@@ -181,9 +193,7 @@ def _denies_of(person_id: UUID) -> list[tuple[Any, ...]]:
 
     Groups of a disabled provider count here: a doubt is never to the person's favour.
     """
-    of_person = _denies().filter(person_id=person_id)
-    of_groups = _denies().filter(group__memberships__person_id=person_id)
-    return list(of_person.union(of_groups, all=True))
+    return _all_denies_of(person_id=person_id)
 
 
 def _matching(

@@ -32,6 +32,7 @@ from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
 from broker.errors import BadInput, KeyUnavailable
 from broker.minting.models import SigningKey
+from broker.prepared import Prepared
 from broker.sealing import seal, sealed_under_current_key, unseal
 
 Purpose = SigningKey.Purpose
@@ -251,8 +252,17 @@ def forget_opened_keys() -> None:
 
 
 def _signing_kid(purpose: SigningKey.Purpose) -> str | None:
-    signing = SigningKey.objects.filter(purpose=purpose, state=State.SIGNING)
-    return signing.order_by().values_list("kid", flat=True).first()
+    rows = _signing_kids(purpose=str(purpose))
+    return rows[0][0] if rows else None
+
+
+_signing_kids = Prepared(
+    lambda purpose: (
+        SigningKey.objects.filter(purpose=purpose, state=State.SIGNING)
+        .order_by()
+        .values_list("kid")
+    )
+)
 
 
 @sensitive_variables()
