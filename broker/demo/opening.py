@@ -25,13 +25,17 @@ def main() -> int:
         _say(f"The demo did not start: {late} does not answer. Its log: {stage.logs}/{late}.log")
         os.kill(supervisor, signal.SIGTERM)
         return 1
-    new = _fill(stage)
-    _say(greeting(stage))
-    if new:
-        from broker.demo.seed import seed_fleet
+    try:
+        new = _fill(stage)
+        _say(greeting(stage))
+        if new:
+            from broker.demo.seed import seed_fleet
 
-        seed_fleet()
-        _mark_filled(stage)
+            seed_fleet()
+            _mark_filled(stage)
+    except Exception:
+        os.kill(supervisor, signal.SIGTERM)
+        raise
     return 0
 
 
