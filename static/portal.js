@@ -167,6 +167,11 @@
     if (source.getAttribute("aria-busy") === "true") return;
     if (inDialog && !dialogBody.contains(source)) opener = source;
     source.setAttribute("aria-busy", "true");
+    const label = source.matches(".button") && !source.children.length ? source.textContent : "";
+    if (label) {
+      source.style.minWidth = `${source.offsetWidth}px`;
+      source.textContent = "Wait…";
+    }
     const form = source.form;
     try {
       await htmx.ajax(verb, address, {
@@ -179,6 +184,7 @@
       /* told by the htmx events below */
     } finally {
       source.removeAttribute("aria-busy");
+      if (label) source.textContent = label;
     }
   };
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
+from uuid import UUID
 
 from django import template
+from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from broker.portal import rules
 
@@ -76,9 +79,27 @@ def words(seconds: int | None) -> str:
     return "" if seconds is None else rules.duration_in_words(seconds)
 
 
+@cache
+def _address_of(name: str) -> tuple[str, str]:
+    """What stands before and after the id in the addresses of this name."""
+    nobody = UUID(int=0)
+    before, after = reverse(name, args=[nobody]).split(str(nobody))
+    return before, after
+
+
+@register.simple_tag
+def at(name: str, id: UUID) -> SafeString:
+    """The address of this name for an id: what `url` gives, worked out once and not two hundred times a page."""
+    before, after = _address_of(name)
+    known = id if isinstance(id, UUID) else UUID(id)
+    return mark_safe(f"{before}{known}{after}")  # noqa: S308  (the pattern's own text and a UUID)
+
+
 @register.simple_tag
 def matched(text: str, query: str) -> SafeString:
     """The text, escaped, with what matches a word of the query in `<mark>`."""
+    if not query:
+        return escape(text)
     return format_html_join(
         "",
         "{}",
