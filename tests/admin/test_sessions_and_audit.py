@@ -1,0 +1,215 @@
+"""Sessions with cause and remedy, the audit log with its search, and the state of its chain."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from broker.audit.admin import WHOLE_AT_ONCE
+from broker.audit.models import AuditEvent, AuditHead
+from broker.audit.rules import Kind
+from broker.audit.services import Actor, Subject, record_now
+from broker.audit.tasks import verify_recent, verify_whole
+from broker.audit.triggers import INSTALL, REMOVE
+from broker.sessions.models import Session
+from tests import factories as make
+
+pytestmark = pytest.mark.django_db
+
+
+def session_of(person, **fields: object) -> Session:
+    fields.setdefault("session_name", f"{person.handle}-{Session.objects.count()}")
+    fields.setdefault("role", make.role())
+    return Session.objects.create(
+        person=person,
+        source_identity=person.handle,
+        seconds=3600,
+        **{"hand_over": "keys", "state": "active", **fields},
+    )
+
+
+# --- Sessions
+
+
+def test_a_failed_session_shows_what_aws_said_and_what_mends_it(admin_client, grace):
+    session = session_of(
+        grace,
+        state="failed",
+        aws_error_code="InvalidIdentityToken",
+        failure="AWS could not fetch the keys.",
+        remedy="Let AWS reach the key set.",
+    )
+
+    page = admin_client.get(f"/admin/broker/session/{session.pk}/change/").content.decode()
+
+    for part in ("InvalidIdentityToken", "AWS could not fetch the keys.", "Let AWS reach the key"):
+        assert part in page
+
+
+def test_sessions_are_filtered_and_found(admin_client, grace, okta):
+    session_of(grace, session_name="grace-one")
+    linus = make.person("linus", at=okta)
+    session_of(linus, session_name="linus-one", state="failed", access_key_id="ASIAEXAMPLE")
+    url = "/admin/broker/session/"
+
+    failed = admin_client.get(url, {"state__exact": "failed"}).content.decode()
+    by_key = admin_client.get(url, {"q": "ASIAEXAMPLE"}).content.decode()
+    by_person = admin_client.get(url, {"q": "grace"}).content.decode()
+
+    assert "linus-one" in failed and "grace-one" not in failed
+    assert "linus-one" in by_key and "grace-one" not in by_key
+    assert "grace-one" in by_person and "linus-one" not in by_person
+
+
+def test_ending_a_session_says_until_when_the_keys_still_work(admin_client, ada, grace):
+    session = session_of(grace, expires_at=timezone.now() + timedelta(minutes=30))
+
+    answer = admin_client.post(f"/admin/broker/session/{session.pk}/do/end/", follow=True)
+
+    session.refresh_from_db()
+    assert session.state == "revoked"
+    assert "AWS does not take credentials back" in answer.content.decode()
+    event = AuditEvent.objects.get(kind=Kind.SESSION_ENDED.value)
+    assert event.actor_id == str(ada.pk)
+
+
+def test_a_session_that_is_over_cannot_be_ended_again(admin_client, grace):
+    session = session_of(grace, state="expired")
+
+    admin_client.post(f"/admin/broker/session/{session.pk}/do/end/")
+
+    session.refresh_from_db()
+    assert session.state == "expired"
+    assert not AuditEvent.objects.filter(kind=Kind.SESSION_ENDED.value).exists()
+
+
+def test_a_session_stuck_in_pending_is_told_on_the_first_page(admin_client, grace):
+    session_of(grace, state="pending", requested_at=timezone.now() - timedelta(minutes=6))
+
+    assert "the worker does not run" in admin_client.get("/admin/").content.decode()
+
+
+def test_a_session_that_is_pending_for_a_moment_is_not(admin_client, grace):
+    session_of(grace, state="pending")
+
+    assert "the worker does not run" not in admin_client.get("/admin/").content.decode()
+
+
+# --- The audit log
+
+
+@pytest.fixture
+def refusal(grace) -> AuditEvent:
+    return record_now(
+        Kind.ROLE_REFUSED,
+        actor=Actor(str(grace.pk), "grace"),
+        subject=Subject("role", str(make.role("Developer").pk)),
+        reference="7KX4M2Q9",
+        data={
+            "code": "mfa_missing",
+            "reasons": [
+                {"code": "mfa_missing", "sentence": "No second factor.", "counts": False},
+                {"code": "mapping_allows", "sentence": "engineers give it", "counts": True},
+            ],
+        },
+        address="192.0.2.7",
+    )
+
+
+@pytest.mark.parametrize("typed", ["7KX4M2Q9", "7kx4m2q9", " 7KX4 M2Q9 ", "7kx4-m2q9"])
+def test_the_number_that_an_employee_was_shown_leads_to_the_real_reason(
+    admin_client, refusal, typed
+):
+    answer = admin_client.get("/admin/find/", {"q": typed}, follow=True)
+
+    page = answer.content.decode()
+    assert answer.redirect_chain[-1][0] == f"/admin/broker/auditevent/{refusal.seq}/change/"
+    assert "No second factor." in page
+    assert "mfa_missing" in page
+
+
+@pytest.mark.parametrize("text", ["7KX4M2Q9", "grace", "192.0.2.7"])
+def test_the_log_is_searched_by_whole_values(admin_client, refusal, text):
+    record_now(Kind.SIGN_OUT, actor=Actor("x", "linus"), address="192.0.2.77")
+
+    page = admin_client.get("/admin/broker/auditevent/", {"q": text}).content.decode()
+
+    assert "7KX4M2Q9" in page
+    assert "192.0.2.77" not in page
+
+
+def test_the_log_is_filtered_by_kind_and_subject(admin_client, refusal):
+    record_now(Kind.SIGN_OUT, subject=Subject("person", "1"), address="192.0.2.77")
+    url = "/admin/broker/auditevent/"
+
+    for question in ({"kind": "role.refused"}, {"subject_type": "role"}):
+        page = admin_client.get(url, question).content.decode()
+        assert "7KX4M2Q9" in page
+        assert "192.0.2.77" not in page
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_no_request_changes_an_event(admin_client, refusal, method):
+    before = AuditEvent.objects.filter(pk=refusal.pk).values().get()
+
+    answer = getattr(admin_client, method)(f"/admin/broker/auditevent/{refusal.pk}/change/")
+
+    assert answer.status_code == 405
+    assert AuditEvent.objects.filter(pk=refusal.pk).values().get() == before
+
+
+def test_an_event_is_shown_as_text_whatever_is_in_it(admin_client):
+    event = record_now(Kind.SIGN_IN_REFUSED, data={"reason": "<script>alert(1)</script>"})
+
+    page = admin_client.get(f"/admin/broker/auditevent/{event.seq}/change/").content.decode()
+
+    assert "<script>alert(1)</script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_verifying_now_says_that_the_log_is_whole_and_records_who_asked(admin_client, ada, refusal):
+    answer = admin_client.post("/admin/broker/auditevent/verify/", follow=True)
+
+    assert "The audit log is whole" in answer.content.decode()
+    event = AuditEvent.objects.get(kind=Kind.AUDIT_VERIFIED.value)
+    assert event.actor_id == str(ada.pk)
+    assert AuditHead.objects.get().verified_seq == refusal.seq
+
+
+def tamper(event: AuditEvent) -> None:
+    with connection.cursor() as cursor:
+        for statement in REMOVE[connection.vendor]:
+            cursor.execute(statement)
+        AuditEvent.objects.filter(pk=event.pk).update(actor="mallory")
+        for statement in INSTALL[connection.vendor]:
+            cursor.execute(statement)
+
+
+def test_a_changed_event_is_told_everywhere_until_the_whole_log_is_verified(admin_client, refusal):
+    record_now(Kind.SIGN_OUT)
+    verify_whole()
+    tamper(refusal)
+
+    answer = admin_client.post("/admin/broker/auditevent/verify/", follow=True)
+    record_now(Kind.SIGN_OUT)
+    verify_recent()
+
+    assert "was changed after it was written" in answer.content.decode()
+    assert "was tampered with" in admin_client.get("/admin/").content.decode()
+    assert "Broken" in admin_client.get("/admin/broker/auditevent/").content.decode()
+
+
+def test_the_chain_is_not_verified_by_following_a_link(admin_client):
+    assert admin_client.get("/admin/broker/auditevent/verify/").status_code == 405
+
+
+def test_a_long_log_is_left_to_the_worker(admin_client, refusal):
+    AuditHead.objects.update(seq=WHOLE_AT_ONCE + 1)
+
+    answer = admin_client.post("/admin/broker/auditevent/verify/", follow=True)
+
+    assert "The worker verifies all" in answer.content.decode()
+    assert AuditHead.objects.get().verified_at is None

@@ -1,0 +1,134 @@
+"""The first page: the way from nothing to the first employee at work, and what needs a hand."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import Person
+from broker.audit.rules import Kind
+from broker.audit.services import record_now
+from broker.sessions.models import Session
+from tests import factories as make
+from tests.admin.conftest import browser_at_origin, sign_in
+
+pytestmark = pytest.mark.django_db
+
+
+def steps_of(client) -> dict[int, str]:
+    return {step.number: step.state for step in client.get("/admin/").context["steps"]}
+
+
+def test_with_nothing_configured_the_first_page_leads_through(emergency):
+    client = sign_in(browser_at_origin(), emergency)
+
+    answer = client.get("/admin/")
+
+    assert set(steps_of(client).values()) == {"waiting"}
+    assert answer.context["next_step"].action == "Connect a provider"
+    assert "From nothing to the first employee" in answer.content.decode()
+
+
+def test_every_step_is_done_when_it_is_done(admin_client, okta):
+    assert steps_of(admin_client)[10] == "done"
+    assert steps_of(admin_client)[30] == "waiting"
+    role = make.role("Developer")
+    assert steps_of(admin_client)[40] == "done"
+    engineers = make.group("engineers", at=okta)
+    make.mapping(engineers, role)
+    grace = make.person("grace", groups=[engineers])
+    assert steps_of(admin_client)[60] == "waiting"
+
+    Session.objects.create(
+        person=grace,
+        role=role,
+        state="failed",
+        hand_over="keys",
+        session_name="grace-1",
+        source_identity="grace",
+        seconds=900,
+        failure="Nobody trusts us.",
+    )
+    assert steps_of(admin_client)[60] == "wrong"
+    Session.objects.update(state="active", issued_at=timezone.now())
+
+    assert set(steps_of(admin_client).values()) == {"done"}
+    assert "From nothing to the first employee" not in admin_client.get("/admin/").content.decode()
+
+
+def test_a_quiet_day_says_so(admin_client):
+    assert "Nothing. Providers answer" in admin_client.get("/admin/").content.decode()
+
+
+def test_rising_refusals_are_told(admin_client):
+    for _ in range(5):
+        record_now(Kind.ROLE_REFUSED)
+
+    assert "5 refusals in the last 24 hours" in admin_client.get("/admin/").content.decode()
+
+
+def test_the_chart_counts_issues_by_day_without_inline_style(admin_client, grace):
+    Session.objects.create(
+        person=grace,
+        role=make.role(),
+        state="failed",
+        hand_over="keys",
+        session_name="grace-1",
+        source_identity="grace",
+        seconds=900,
+    )
+
+    answer = admin_client.get("/admin/")
+    (chart,) = answer.context["charts"]
+
+    assert (chart.bars[-1].value, chart.bars[-1].bad, len(chart.bars)) == (1, 1, 14)
+    assert "style=" not in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Hopper", "Grace Hopper"),
+        ("grace@", "Grace Hopper"),
+        ("engin", "engineers"),
+        ("Develop", "Developer in Payments"),
+        ("1111-2222", "Payments"),
+        ("okta", "Okta"),
+    ],
+)
+def test_anything_is_found_from_every_page(admin_client, okta, text, found):
+    account = make.account("Payments", account_id="111122223333")
+    role = make.role("Developer", of=account)
+    engineers = make.group("engineers", at=okta)
+    make.mapping(engineers, role)
+    make.person("grace", groups=[engineers], name="Grace Hopper")
+
+    answer = admin_client.get("/admin/find/", {"q": text}, follow=True)
+
+    assert found in answer.content.decode()
+
+
+def test_nothing_found_says_what_can_be_looked_for(admin_client):
+    page = admin_client.get("/admin/find/", {"q": "no such thing"}).content.decode()
+
+    assert "Nothing is called that" in page
+
+
+def test_the_number_of_queries_does_not_follow_the_number_of_rows(
+    admin_client, okta, django_assert_max_num_queries
+):
+    engineers = make.group("engineers", at=okta)
+    for number in range(30):
+        make.person(f"p{number}", groups=[engineers])
+        make.mapping(make.group(f"group{number}", at=okta), make.role())
+    assert Person.objects.count() > 30
+
+    for path in (
+        "accounts/person/",
+        "accounts/directorygroup/",
+        "broker/awsrole/",
+        "broker/awsaccount/",
+        "broker/mapping/",
+    ):
+        with django_assert_max_num_queries(20):
+            admin_client.get(f"/admin/{path}")
