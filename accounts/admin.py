@@ -865,6 +865,7 @@ class PersonAdmin(DetailAdmin):
     list_select_related = ("provider",)
     search_fields = ("handle__istartswith", "name", "email__istartswith")
     search_help_text = "Name, handle or e-mail"
+    ordering = ("handle",)
     empty = "People appear when they sign in for the first time. Nobody has to be entered here."
     deeds = (
         Deed(
@@ -1045,6 +1046,7 @@ class DirectoryGroupAdmin(DaypassAdmin):
     list_select_related = ("provider",)
     search_fields = ("name", "key")
     search_help_text = "Name or key"
+    ordering = ("key", "provider__name", "pk")
     empty = "Groups appear with the first person who arrives in them; add one to map it before."
     add_title = "Add a group"
     form = DirectoryGroupForm

@@ -504,7 +504,9 @@ def list_url(model: type[models.Model], **filters: Any) -> str:
 
 # --- Fields that read what people write
 
-_PART = re.compile(r"(\d+)\s*(h|hours?|m|min|minutes?|s|sec|seconds?|d|days?)", re.IGNORECASE)
+_PART = re.compile(
+    r"(\d+)\s*(days?|d|hours?|h|minutes?|min|m|seconds?|sec|s)(?![a-z])", re.IGNORECASE
+)
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 

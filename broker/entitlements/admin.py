@@ -212,6 +212,7 @@ class EnvironmentAdmin(DaypassAdmin):
     )
     list_display = ("environment", "marked", "accounts", "position")
     intro = "What kind of account it is: a word and a colour on every account of it."
+    ordering = ("position", "name")
     empty = "For example Production (red), Staging (amber) and Sandbox (green)."
     add_title = "Add an environment"
     form = EnvironmentForm
@@ -318,6 +319,7 @@ class AwsAccountAdmin(DaypassAdmin):
     list_select_related = ("environment",)
     search_fields = ("name", "account_id__startswith", "alias__startswith")
     search_help_text = "Name, account id or alias"
+    ordering = ("name", "account_id")
     empty = "Register the first account: its 12 digits and the name that people use."
     add_title = "Register an account"
     form = AwsAccountForm
