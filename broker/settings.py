@@ -154,6 +154,7 @@ DATABASES = {
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    DATABASES["default"]["ENGINE"] = "broker.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         # IMMEDIATE: a transaction that will write takes the lock at its start, so none fails half-way.
         "transaction_mode": "IMMEDIATE",
