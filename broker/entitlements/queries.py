@@ -18,8 +18,20 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Case, Count, Func, Q, QuerySet, TextField, Value, When
-from django.db.models.functions import Concat
+from django.db.models import (
+    BooleanField,
+    Case,
+    Count,
+    F,
+    Func,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Concat
 
 from accounts.identity import GroupRef, Principal, Proof
 from accounts.models import Membership, Person
@@ -329,21 +341,27 @@ def _live_roles(principal: Principal, now: datetime) -> QuerySet[AwsRole]:
         group__memberships__person_id=principal.person_id,
     )
     return AwsRole.objects.filter(
-        enabled=True, account__enabled=True, id__in=links.order_by().values("role_id")
+        Among(F("id"), Subquery(links.order_by().values("role_id"))),
+        enabled=True,
+        account__enabled=True,
     ).order_by("account__name", "account__account_id", "name")
 
 
 def _page_of_roles(
     principal: Principal, roles: QuerySet[AwsRole], page: int, page_size: int, now: datetime
 ) -> RolePage:
-    counted = roles.order_by().aggregate(
-        total=Count("id"), accounts=Count("account_id", distinct=True)
-    )
-    total = counted["total"]
-    page, pages = _clamp(page, page_size, total)
+    """Walks the keys of all that match once, for counting and for finding the page; then loads the page alone.
+
+    Counting in one query and paging in another would do the searching and the sorting twice.
+    """
+    keys = list(roles.values_list(Cast("id", TextField()), "account_id"))
+    page, pages = _clamp(page, page_size, len(keys))
     first = (page - 1) * page_size
-    rows = list(roles.values_list(*_ROLE, "account_id")[first : first + page_size])
-    return RolePage(_decided(principal, rows, now), total, page, pages, counted["accounts"])
+    wanted = [UUID(key) for key, _ in keys[first : first + page_size]]
+    place = {role_id: number for number, role_id in enumerate(wanted)}
+    rows = sorted(_roles().filter(id__in=wanted), key=lambda row: place[row[0]])
+    accounts = len({account for _, account in keys})
+    return RolePage(_decided(principal, rows, now), len(keys), page, pages, accounts)
 
 
 def _clamp(page: int, page_size: int, total: int) -> tuple[int, int]:
@@ -393,6 +411,24 @@ def _row(principal: Principal, snapshot: Snapshot, now: datetime) -> RoleRow:
 
 
 # --- search
+
+
+class Among(Func):
+    """Among(F("id"), Subquery(...)): the id is one of those, and they are read first.
+
+    PostgreSQL cannot know how few rows a search leaves, believes in one, and would rather search all roles of the
+    company; given the ids as an array, it starts from them.
+    """
+
+    arity = 2
+    output_field = BooleanField()
+    template = "%(expressions)s"
+    arg_joiner = " IN "
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="%(expressions)s)", arg_joiner=" = ANY(ARRAY", **context
+        )
 
 
 class Folded(Func):
@@ -530,7 +566,7 @@ def explain_person(
     principal = _as_if_signed_in(person, now)
     links = MappingRole.objects.filter(group__memberships__person_id=person_id)
     roles = _matching_words(
-        AwsRole.objects.filter(id__in=links.order_by().values("role_id")), text
+        AwsRole.objects.filter(Among(F("id"), Subquery(links.order_by().values("role_id")))), text
     ).order_by("account__name", "account__account_id", "name")
     total = roles.count()
     page, pages = _clamp(page, page_size, total)
@@ -577,7 +613,8 @@ def explain_role(
     mappings = [_mapping_facts(link[1:]) for link in _links().filter(role_id=role_id)]
     reached = Membership.objects.filter(group__links__role_id=role_id)
     people = _people_matching(
-        Person.objects.filter(id__in=reached.order_by().values("person_id")), text
+        Person.objects.filter(Among(F("id"), Subquery(reached.order_by().values("person_id")))),
+        text,
     )
     total = people.count()
     page, pages = _clamp(page, page_size, total)

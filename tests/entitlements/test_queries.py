@@ -583,8 +583,9 @@ def test_an_explanation_agrees_with_the_decision_of_a_real_sign_in():
 def test_explanations_are_searched_and_paged(django_assert_max_num_queries):
     group = factories.group()
     people = [factories.person(f"p{n:02}", groups=[group]) for n in range(12)]
-    role = factories.role()
-    factories.mapping(group, role, *(factories.role(f"R{n:02}") for n in range(12)))
+    account = factories.account()
+    role = factories.role("Common", of=account)
+    factories.mapping(group, role, *(factories.role(f"R{n:02}", of=account) for n in range(12)))
 
     with django_assert_max_num_queries(7):
         second = queries.explain_role(role.id, now(), page=2, page_size=5)
