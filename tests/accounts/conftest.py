@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from accounts import services
+from accounts.rules import PRESETS
+from broker.audit.models import AuditEvent
+from tests.accounts.idp_oidc import OidcIdp
 from tests.accounts.idp_saml import SamlIdp
 
 BY = services.By(id="task:test", name="test")
@@ -15,9 +18,61 @@ def idp() -> SamlIdp:
     return SamlIdp()
 
 
+@pytest.fixture(scope="session")
+def other_idp() -> SamlIdp:
+    """Another company's provider, with keys of its own."""
+    return SamlIdp(
+        entity_id="https://other.example/metadata",
+        sso_url="https://other.example/sso",
+        slo_url="https://other.example/slo",
+    )
+
+
 @pytest.fixture
 def saml_row(db, idp):
     """An enabled SAML provider from pasted metadata."""
     return services.create_provider_from_metadata(
         slug="acme", name="Acme", metadata_xml=idp.metadata, by=BY, enabled=True
     )
+
+
+@pytest.fixture
+def op(settings):
+    """An OpenID Connect provider on loopback, which the operator allows to be called."""
+    made = OidcIdp()
+    settings.DAYPASS_PRIVATE_PROVIDERS = [made.authority]
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def oidc_row(db, op):
+    """An enabled OpenID Connect provider, discovered over real HTTP."""
+    return services.create_oidc_provider(
+        slug="globex",
+        name="Globex",
+        issuer=op.issuer,
+        client_id=op.client_id,
+        secret=op.client_secret,
+        by=BY,
+        enabled=True,
+        claim_map=PRESETS["oidc"],
+    )
+
+
+@pytest.fixture
+def refusals(db):
+    """The real reasons of refused sign-ins, as the audit log has them: (code, reason)."""
+
+    def read() -> list[tuple[str, str]]:
+        rows = AuditEvent.objects.filter(kind="sign_in.refused").order_by("seq")
+        return [(row.data["code"], row.data["reason"]) for row in rows]
+
+    return read
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_counted_from_test_to_test():
+    from django.core.cache import cache
+
+    cache.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django.test import Client
@@ -27,7 +28,7 @@ def start(client: Client, slug: str, *, to: str = "", fresh: bool = False) -> st
     return destination(answer)
 
 
-def destination(answer) -> str:
+def destination(answer: Any) -> str:
     """Where a page that leads on by itself goes."""
     found = re.search(r'http-equiv="refresh" content="0;url=([^"]+)"', answer.content.decode())
     assert found, answer.content.decode()
@@ -40,3 +41,36 @@ def query(url: str) -> dict[str, str]:
 
 def is_signed_in(client: Client) -> bool:
     return "_auth_user_id" in client.session
+
+
+def post_answer(client: Client, slug: str, answer: str, **fields: str) -> Any:
+    """Post a SAML answer and follow to the page that reads it; the last response."""
+    posted = client.post(f"/saml/{slug}/acs/", {"SAMLResponse": answer, **fields}, secure=True)
+    if posted.status_code != 302:
+        return posted
+    return client.get(posted["Location"], secure=True)
+
+
+def saml_sign_in(
+    client: Client, idp: Any, slug: str = "acme", *, to: str = "", **answer: Any
+) -> Any:
+    """A whole SAML sign-in; the last response."""
+    return post_answer(client, slug, idp.answer(start(client, slug, to=to), **answer))
+
+
+def call_back(client: Client, callback: str) -> Any:
+    """Follow a provider's redirect to Daypass."""
+    assert callback.startswith(ORIGIN)
+    return client.get(callback.removeprefix(ORIGIN), secure=True)
+
+
+def oidc_sign_in(client: Client, op: Any, slug: str = "globex", *, to: str = "") -> Any:
+    """A whole OpenID Connect sign-in; the last response."""
+    return call_back(client, op.authorize(start(client, slug, to=to)))
+
+
+def reference_of(answer: Any) -> str:
+    """The number on a page that says the sign-in did not work."""
+    found = re.search(r'<strong class="mono">([0-9A-Z]{8})</strong>', answer.content.decode())
+    assert found, answer.content.decode()
+    return found[1]
