@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from django.db import connection, connections
 
 from accounts import services
 from accounts.rules import PRESETS
@@ -76,3 +82,49 @@ def _nothing_is_counted_from_test_to_test():
     from django.core.cache import cache
 
     cache.clear()
+
+
+@pytest.fixture
+def together(transactional_db, tmp_path):
+    """Do something in several threads at the same moment, each with a database connection of its own.
+
+    The in-memory SQLite of tests locks in its own way, so the threads share a file, as processes do; what they did
+    is copied back. Answers what each returned or raised.
+    """
+    path = str(tmp_path / "together.sqlite3")
+    sqlite = connection.vendor == "sqlite"
+
+    def in_threads(work: Callable[[], Any], *, times: int) -> list[Any]:
+        if sqlite:
+            connection.ensure_connection()
+            with sqlite3.connect(path) as file:
+                connection.connection.backup(file)
+            file.close()
+        barrier = threading.Barrier(times)
+        results: list[Any] = []
+
+        def run() -> None:
+            if sqlite:
+                own = connection.copy()
+                own.settings_dict["NAME"] = path
+                connections["default"] = own
+            try:
+                barrier.wait(timeout=20)
+                results.append(work())
+            except BaseException as problem:
+                results.append(problem)
+            finally:
+                connections["default"].close()
+
+        threads = [threading.Thread(target=run) for _ in range(times)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if sqlite:
+            with sqlite3.connect(path) as file:
+                file.backup(connection.connection)
+            file.close()
+        return results
+
+    return in_threads

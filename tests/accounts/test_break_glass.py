@@ -1,0 +1,237 @@
+"""The local account for the day on which no identity provider works."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import struct
+import time
+from io import StringIO
+
+import pytest
+from allauth.mfa.models import Authenticator
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+
+from accounts.models import Handle, Person
+from broker.audit.models import AuditEvent
+from tests import factories as make
+from tests.accounts import web
+
+LOCAL = "/sign-in/local/"
+
+
+def totp(secret: str, *, step: int = 0) -> str:
+    """RFC 6238, by hand: what an authenticator app shows."""
+    counter = struct.pack(">Q", int(time.time()) // 30 + step)
+    digest = hmac.digest(base64.b32decode(secret), counter, "sha1")
+    offset = digest[-1] & 15
+    number = struct.unpack(">I", digest[offset : offset + 4])[0] & 0x7FFFFFFF
+    return f"{number % 1_000_000:06d}"
+
+
+def break_glass(handle: str = "break-glass") -> str:
+    """Run the command; the password that it printed."""
+    out = StringIO()
+    call_command("break_glass", handle, stdout=out)
+    return re.search(r"^    (\S+)$", out.getvalue(), re.M)[1]
+
+
+def log_in(browser, password, handle="break-glass"):
+    return browser.post(LOCAL, {"login": handle, "password": password}, secure=True)
+
+
+def enrol(browser) -> str:
+    """Set up an authenticator app; its secret."""
+    page = browser.get(reverse("mfa_activate_totp"), secure=True)
+    secret = page.context["form"].secret
+    answer = browser.post(reverse("mfa_activate_totp"), {"code": totp(secret)}, secure=True)
+    assert answer.status_code == 302, answer.content.decode()
+    return secret
+
+
+@pytest.fixture(autouse=True)
+def _passwords_are_checked_quickly(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def password(db) -> str:
+    return break_glass()
+
+
+def test_the_command_makes_a_superuser_of_no_provider(password):
+    person = Person.objects.get()
+
+    assert (person.handle, person.is_superuser, person.provider) == ("break-glass", True, None)
+    assert Handle.objects.get(value="break-glass").person == person
+    assert len(password) >= 30
+    assert AuditEvent.objects.filter(kind="admin.changed", subject_id=person.pk).exists()
+    assert password not in str(AuditEvent.objects.values_list("data", flat=True))
+
+
+def test_before_a_second_factor_nothing_else_opens(password):
+    browser = web.browser()
+    log_in(browser, password)
+
+    for path in ("/", "/admin/", "/sessions/"):
+        answer = browser.get(path, secure=True)
+        assert (answer.status_code, answer["Location"]) == (302, reverse("mfa_activate_totp"))
+        assert answer.wsgi_request.principal is None
+
+
+def test_with_a_second_factor_the_account_is_a_principal_without_groups(password):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+
+    principal = browser.get("/", secure=True).wsgi_request.principal
+
+    assert principal.handle == "break-glass"
+    assert principal.proof.method == "local"
+    assert principal.proof.mfa is True
+    assert principal.groups == ()
+
+
+def test_the_password_alone_is_not_enough_afterwards(password):
+    first = web.browser()
+    log_in(first, password)
+    secret = enrol(first)
+    browser = web.browser()
+
+    halfway = log_in(browser, password)
+
+    assert halfway["Location"] == reverse("mfa_authenticate")
+    assert not web.is_signed_in(browser)
+    assert browser.get("/", secure=True)["Location"] == "/sign-in/"
+    wrong = browser.post(reverse("mfa_authenticate"), {"code": "000000"}, secure=True)
+    assert wrong.status_code == 200
+    assert not web.is_signed_in(browser)
+    browser.post(reverse("mfa_authenticate"), {"code": totp(secret, step=1)}, secure=True)
+    assert web.is_signed_in(browser)
+
+
+def test_every_use_is_recorded(password):
+    log_in(web.browser(), password)
+
+    event = AuditEvent.objects.get(kind="sign_in.accepted")
+
+    assert event.data["method"] == "local"
+    assert event.actor == "break-glass"
+
+
+def test_the_secret_of_the_second_factor_is_sealed_at_rest(password):
+    browser = web.browser()
+    log_in(browser, password)
+    secret = enrol(browser)
+
+    kept = str(Authenticator.objects.values_list("data", flat=True))
+
+    assert secret not in kept
+
+
+def test_a_wrong_password_opens_nothing(password):
+    browser = web.browser()
+
+    assert log_in(browser, "wrong").status_code == 200
+    assert not web.is_signed_in(browser)
+
+
+def test_guessing_is_slowed_down(password):
+    for _ in range(6):
+        log_in(web.browser(), "wrong")
+    browser = web.browser()
+
+    log_in(browser, password)
+
+    assert not web.is_signed_in(browser)
+
+
+def test_somebody_of_a_provider_cannot_use_a_password(db):
+    person = make.person("ada", is_superuser=True)
+    person.set_password("a password that was put there somehow")
+    person.save()
+    browser = web.browser()
+
+    log_in(browser, "a password that was put there somehow", "ada")
+
+    assert not web.is_signed_in(browser)
+
+
+def test_a_local_account_that_is_no_superuser_cannot_use_a_password(password):
+    Person.objects.update(is_superuser=False)
+    browser = web.browser()
+
+    log_in(browser, password)
+
+    assert not web.is_signed_in(browser)
+
+
+def test_a_reset_ends_sessions_and_second_factors(password):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+
+    new = break_glass()
+
+    assert browser.get("/", secure=True)["Location"] == "/sign-in/"
+    assert not Authenticator.objects.exists()
+    old, renewed = web.browser(), web.browser()
+    log_in(old, password)
+    log_in(renewed, new)
+    assert not web.is_signed_in(old)
+    assert web.is_signed_in(renewed)
+
+
+def test_a_handle_of_somebody_is_not_taken_over(db):
+    make.person("ada")
+
+    with pytest.raises(CommandError, match="somebody from an identity provider"):
+        break_glass("ada")
+
+
+def test_a_handle_that_was_ever_given_is_not_given_again(db):
+    Handle.objects.create(value="gone")
+
+    with pytest.raises(CommandError, match="somebody before"):
+        break_glass("gone")
+
+
+def test_recovery_codes_alone_are_no_second_factor(password):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+    Authenticator.objects.exclude(type="recovery_codes").delete()
+
+    assert browser.get("/", secure=True)["Location"] == reverse("mfa_activate_totp")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mfa_index",
+        "mfa_list_webauthn",
+        "mfa_add_webauthn",
+        "mfa_generate_recovery_codes",
+        "mfa_deactivate_totp",
+        "account_reauthenticate",
+        "mfa_reauthenticate",
+    ],
+)
+def test_its_pages_can_be_drawn(password, name):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+
+    page = browser.get(reverse(name), secure=True, follow=True)
+
+    assert page.status_code == 200
+    assert "<script>" not in page.content.decode()
+
+
+def test_the_sign_in_page_can_be_drawn(db):
+    page = web.browser().get(LOCAL, secure=True)
+
+    assert page.status_code == 200
+    assert "signup" not in page.content.decode()
