@@ -74,7 +74,7 @@ class principal:  # noqa: N801
         if dead:
             browser.end(request, how=dead, now=timezone.now())
             return None
-        assert isinstance(person, Person) or person.is_authenticated
+        assert isinstance(person, Person)
         proof = browser.proof_of(request, person)
         if proof.method == "local" and not proof.mfa:
             return _set_up_second_factor(request)

@@ -106,7 +106,7 @@ def check_keys(unverified: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _usable(key: Mapping[str, str]) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None:
-    kind = {"RSA": jwt.algorithms.RSAAlgorithm, "EC": jwt.algorithms.ECAlgorithm}[key["kty"]]
+    kind: Any = {"RSA": jwt.algorithms.RSAAlgorithm, "EC": jwt.algorithms.ECAlgorithm}[key["kty"]]
     try:
         public: Any = kind.from_jwk(json.dumps(dict(key)))
     except (jwt.InvalidKeyError, ValueError, KeyError):

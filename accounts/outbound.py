@@ -200,7 +200,7 @@ class _Adapter(HTTPAdapter):
         finally:
             response.close()
         response._content = bytes(body)
-        response._content_consumed = True
+        response._content_consumed = True  # type: ignore[attr-defined]
         return response
 
 

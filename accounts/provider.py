@@ -135,7 +135,7 @@ class OidcProvider(_Verified, OpenIDConnectProvider):
         parameters = {"nonce": nonce}
         if fresh:
             parameters |= {"prompt": "login", "max_age": "0"}
-        return super().redirect(
+        response: HttpResponse = super().redirect(
             request,
             process,
             next_url,
@@ -145,6 +145,7 @@ class OidcProvider(_Verified, OpenIDConnectProvider):
             nonce=nonce,
             fresh=fresh,
         )
+        return response
 
     def verify_token(self, request: HttpRequest, token: Any) -> Any:
         raise get_adapter().validation_error("invalid_token")

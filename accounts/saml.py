@@ -383,11 +383,11 @@ def _gate_signature(signature: etree._Element, parent: etree._Element) -> None:
         "SignatureMethod": SIGNATURES,
         "DigestMethod": DIGESTS,
     }
-    for name, good in methods.items():
-        found = [element.get("Algorithm") for element in signature.iter(f"{{{DS}}}{name}")]
+    for method, good in methods.items():
+        found = [element.get("Algorithm") for element in signature.iter(f"{{{DS}}}{method}")]
         if len(found) != 1 or found[0] not in good:
             raise refused(
-                f"A signature's {name} is not one that is accepted.",
+                f"A signature's {method} is not one that is accepted.",
                 "Let the provider sign with SHA-256 or stronger and exclusive canonical form.",
             )
 

@@ -516,8 +516,8 @@ def _whole(error: DaypassError) -> str:
 
 
 def _person(request: HttpRequest) -> Person:
-    assert isinstance(request.user, Person) or request.user.is_authenticated
-    return request.user  # type: ignore[return-value]
+    assert isinstance(request.user, Person)
+    return request.user
 
 
 @require_safe
