@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from uuid import UUID
@@ -62,9 +63,11 @@ def seed_fleet() -> None:
     for environment in sorted({account.environment for account in accounts}):
         part = [account for account in accounts if account.environment == environment]
         roles: dict[str, UUID] = {}
-        for start in range(0, len(part), 10):
+        for start in range(0, len(part), 5):
             with transaction.atomic():
-                roles |= _accounts(part[start : start + 10])
+                roles |= _accounts(part[start : start + 5])
+            # SQLite lets one write at a time and keeps no queue: make room for whoever waits.
+            time.sleep(0.15)
         title = f"{note}: {environment.lower()}"
         if not Mapping.objects.filter(note=title).exists():
             entitlements.create_mapping(

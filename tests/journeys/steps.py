@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from broker.demo.cast import CAST, CastMember
 from tests.servers import Demo
 
@@ -20,3 +22,17 @@ def sign_in(page, demo: Demo, login: str, *, mfa: bool = False, at: str = "/") -
         page.get_by_label("I also used a second factor").check()
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{demo.stage.origin}/**")
+
+
+def sign_out(page) -> None:
+    """By the menu behind the person's name. Ends on the page that says so."""
+    page.locator("header details > summary").last.click()
+    page.get_by_role("button", name="Sign out").click()
+
+
+def wait_for_the_fleet(demo: Demo, *, seconds: float = 120) -> None:
+    """The 2,000 roles are registered while the demo is open already."""
+    until = time.monotonic() + seconds
+    while not (demo.folder / "seeded").exists():
+        assert time.monotonic() < until, "the fleet was not registered"
+        time.sleep(0.2)
