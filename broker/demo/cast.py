@@ -61,7 +61,7 @@ CAST = (
         email="zoe.angstrom@northwind.example",
         provider=STAFF,
         groups=("Données & Analyse <EU>",),
-        department="Données & Analyse",
+        department="Données et Analyse",
         cost_centre="5200",
         part="data scientist, keys only",
     ),

@@ -14,14 +14,25 @@ def somebody(login: str) -> CastMember:
 
 def sign_in(page, demo: Demo, login: str, *, mfa: bool = False, at: str = "/") -> None:
     """Open Daypass, choose the person's provider, and sign in there. Ends wherever Daypass then leads."""
-    person = somebody(login)
     page.goto(f"{demo.stage.origin}{at}")
+    prove(page, demo, login, mfa=mfa)
+
+
+def prove(page, demo: Demo, login: str, *, mfa: bool = False) -> None:
+    """From the page that asks for a provider, through the provider, to wherever Daypass then leads."""
+    person = somebody(login)
     page.get_by_role("button", name=person.provider_name).click()
     page.get_by_label(person.name).check()
     if mfa:
         page.get_by_label("I also used a second factor").check()
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{demo.stage.origin}/**")
+
+
+def role_row(page, account: str, role: str):
+    """The row of a role under its account, not the one among what is pinned or recent."""
+    account_section = page.locator("section.account:not(.on-top)", has_text=account)
+    return account_section.locator("li.role", has_text=role)
 
 
 def sign_out(page) -> None:
