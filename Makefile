@@ -36,7 +36,7 @@ format: $(VENV)/dev.stamp ## Put the code into shape
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure links and keys per second beside bare STS calls
-	@exec $(BIN)/python -m benchmarks
+	@exec $(BIN)/python -m benchmarks.issue
 
 .PHONY: lock
 lock: $(VENV)/lock.stamp ## Pin the requirements anew, with hashes

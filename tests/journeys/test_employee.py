@@ -67,7 +67,7 @@ def test_a_contractor_signs_in_by_openid_connect_and_uses_keys(demo, page):
     [
         ("bash", r"export AWS_ACCESS_KEY_ID='ASIA\w+'"),
         ("fish", r"set -gx AWS_ACCESS_KEY_ID '?ASIA\w+'?"),
-        ("powershell", r"\$env:AWS_ACCESS_KEY_ID ?= ?'ASIA\w+'"),
+        ("powershell", r"(?i)\$env:AWS_ACCESS_KEY_ID ?= ?'ASIA\w+'"),
         ("cmd", r'set "?AWS_ACCESS_KEY_ID=ASIA\w+'),
         ("credentials_file", r"aws_access_key_id ?= ?ASIA\w+"),
         ("dotenv", r"AWS_ACCESS_KEY_ID=\W?ASIA\w+"),
