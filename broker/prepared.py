@@ -79,7 +79,8 @@ def _mark(value: Any, number: int) -> Any:
     if isinstance(value, str):
         return f"\N{WHITE SQUARE} slot {number}"
     if isinstance(value, int) and not isinstance(value, bool):
-        return 0xDA9A550 + number
+        # Within the smallest integer column: Django answers a comparison out of its range without asking the database.
+        return 31_400 + number
     raise TypeError(f"a slot holds a UUID, a text or a whole number, not {type(value).__name__}")
 
 
