@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from accounts.identity import GroupRef
@@ -26,6 +26,9 @@ from tests.entitlements.made_up import NOW, ROLE_ID, principal, role
 
 # More for an hour's search before a release: DAYPASS_LAW_EXAMPLES=100000
 EXAMPLES = int(os.environ.get("DAYPASS_LAW_EXAMPLES", "40"))
+# No deadline: how long an example takes says something about the machine, and nothing about the law.
+usual = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(usual, max_examples=2 * EXAMPLES)
 PROVIDER = uuid.UUID(int=1)
 minutes = some.integers(-3000, 3000).map(lambda n: NOW + timedelta(minutes=n))
 perhaps_a_moment = some.none() | minutes
@@ -104,7 +107,7 @@ asks = some.builds(
 )
 
 
-@settings(max_examples=EXAMPLES)
+@usual
 @given(people, asks, snapshots, some.randoms(use_true_random=False))
 def test_the_order_of_mappings_denies_and_groups_does_not_matter(who, ask, snapshot, random):
     def shuffled(values):
@@ -121,7 +124,7 @@ def test_the_order_of_mappings_denies_and_groups_does_not_matter(who, ask, snaps
     )
 
 
-@settings(max_examples=EXAMPLES)
+@usual
 @given(people, asks, snapshots, denies)
 def test_one_deny_in_force_always_wins(who, ask, snapshot, deny):
     deny = replace(deny, enabled=True, valid_until=None)
@@ -132,7 +135,7 @@ def test_one_deny_in_force_always_wins(who, ask, snapshot, deny):
     assert decision.code == "denied"
 
 
-@settings(max_examples=2 * EXAMPLES)
+@thorough
 @given(people, asks, without_denies, some.data())
 def test_fewer_groups_never_mean_more_rights(who, ask, snapshot, data):
     fewer = data.draw(
@@ -158,7 +161,7 @@ def narrowed(allowed):
     return bool(allowed.session_policy or allowed.policy_arns)
 
 
-@settings(max_examples=2 * EXAMPLES)
+@thorough
 @given(people, asks, snapshots)
 def test_nothing_granted_outlives_its_shortest_limit(who, ask, snapshot):
     decision = decide(who, ask, snapshot, NOW)
@@ -173,7 +176,7 @@ def test_nothing_granted_outlives_its_shortest_limit(who, ask, snapshot):
             assert NOW + timedelta(seconds=decision.seconds) < by.valid_until
 
 
-@settings(max_examples=EXAMPLES)
+@usual
 @given(people, asks, snapshots)
 def test_every_mapping_and_every_deny_appears_in_the_reasons(who, ask, snapshot):
     decision = decide(who, ask, snapshot, NOW)
@@ -183,7 +186,7 @@ def test_every_mapping_and_every_deny_appears_in_the_reasons(who, ask, snapshot)
     assert all(reason.sentence.strip() for reason in decision.reasons)
 
 
-@settings(max_examples=2 * EXAMPLES)
+@thorough
 @given(people, asks, snapshots)
 def test_what_is_allowed_is_allowed_by_one_mapping_that_holds_by_itself(who, ask, snapshot):
     decision = decide(who, ask, snapshot, NOW)
@@ -209,7 +212,7 @@ def test_what_is_allowed_is_allowed_by_one_mapping_that_holds_by_itself(who, ask
         assert decision.reasons[0].code == "mapping_decides"
 
 
-@settings(max_examples=EXAMPLES)
+@usual
 @given(people, asks, snapshots)
 def test_the_first_reason_is_the_one_that_decided(who, ask, snapshot):
     decision = decide(who, ask, snapshot, NOW)
@@ -221,7 +224,7 @@ def test_the_first_reason_is_the_one_that_decided(who, ask, snapshot):
         assert (decision.wait_until is not None) is (decision.next_step == "wait")
 
 
-@settings(max_examples=EXAMPLES)
+@usual
 @given(people, some.integers(900, 43200), snapshots)
 def test_whoever_may_have_it_for_so_long_may_have_it_for_less(who, seconds, snapshot):
     for hand_over in ("console", "keys"):
@@ -235,7 +238,7 @@ def test_whoever_may_have_it_for_so_long_may_have_it_for_less(who, seconds, snap
             assert isinstance(longer, Allowed) is (seconds <= anyhow.longest_seconds)
 
 
-@settings(max_examples=EXAMPLES)
+@usual
 @given(some.text(max_size=300))
 def test_a_tag_value_is_accepted_only_if_aws_would_accept_it(value):
     """botocore's model of STS has the pattern: letters, separators and numbers of any script, and _.:/=+-@"""
