@@ -12,7 +12,7 @@ from collections.abc import Mapping as MappingOf
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 from uuid import UUID
 
 from django.db import IntegrityError, models, transaction
@@ -393,10 +393,11 @@ def _raises_by_switch(row: Switchable, enabled: bool, actor: Actor) -> bool:
         case Deny():
             return not enabled and _is_denied(actor, row)
         case AwsAccount():
-            reached = MappingRole.objects.filter(role__account=row)
+            return enabled and _reaches(actor, MappingRole.objects.filter(role__account=row))
         case AwsRole():
-            reached = MappingRole.objects.filter(role=row)
-    return enabled and _reaches(actor, reached)
+            return enabled and _reaches(actor, MappingRole.objects.filter(role=row))
+        case _:
+            assert_never(row)
 
 
 def delete(row: Row, *, actor: Actor, address: str = "") -> None:
