@@ -109,56 +109,66 @@ def _open(host: str, port: int, connection: HTTPConnection) -> socket.socket:
 
 
 class _Deadline:
-    """Shuts a connection down when the time is over, however slowly the other side drips.
+    """Shuts the connections of a call down when its time is over, however slowly the other side drips.
 
     A duplicate of the descriptor outlives the TLS wrapping, which takes the original away.
     """
 
-    def __init__(self, opened: socket.socket) -> None:
-        self._twin = socket.socket(fileno=os.dup(opened.fileno()))
+    def __init__(self) -> None:
+        self.over = False
+        self._twins: list[socket.socket] = []
         self._lock = threading.Lock()
         self._timer = threading.Timer(DEADLINE, self._end)
         self._timer.daemon = True
-        self._timer.start()
+
+    def watch(self, opened: socket.socket) -> socket.socket:
+        with self._lock:
+            self._twins.append(socket.socket(fileno=os.dup(opened.fileno())))
+        return opened
 
     def _end(self) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            self._twin.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self.over = True
+            for twin in self._twins:
+                with contextlib.suppress(OSError):
+                    twin.shutdown(socket.SHUT_RDWR)
 
-    def cancel(self) -> None:
+    def __enter__(self) -> _Deadline:
+        _calls.deadline = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _calls.deadline = None
         self._timer.cancel()
         with self._lock:
-            self._twin.close()
+            for twin in self._twins:
+                twin.close()
+            self._twins.clear()
+
+
+class _Calls(threading.local):
+    deadline: _Deadline | None = None
+
+
+_calls = _Calls()
+"""The call that this thread is making."""
+
+
+def _watched(host: str, port: int, connection: HTTPConnection) -> socket.socket:
+    deadline = _calls.deadline
+    assert deadline is not None, "connections are only opened inside a call"
+    return deadline.watch(_open(host, port, connection))
 
 
 class _Http(HTTPConnection):
-    _deadline: _Deadline | None = None
-
     def _new_conn(self) -> socket.socket:
-        opened = _open(self.host, int(self.port or 80), self)
-        self._deadline = _Deadline(opened)
-        return opened
-
-    def close(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        super().close()
+        return _watched(self.host, int(self.port or 80), self)
 
 
 class _Https(HTTPSConnection):
-    _deadline: _Deadline | None = None
-
     def _new_conn(self) -> socket.socket:
-        opened = _open(self.host, int(self.port or 443), self)
-        self._deadline = _Deadline(opened)
-        return opened
-
-    def close(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        super().close()
+        return _watched(self.host, int(self.port or 443), self)
 
 
 class _HttpPool(HTTPConnectionPool):
@@ -185,7 +195,21 @@ class _Adapter(HTTPAdapter):
     ) -> requests.Response:
         check_url(str(request.url))
         kwargs.update(stream=True, timeout=DEADLINE, proxies=None)
-        response = super().send(request, *args, **kwargs)
+        with _Deadline() as deadline:
+            try:
+                response = super().send(request, *args, **kwargs)
+                body = self._read(response)
+            except (requests.RequestException, OSError):
+                if deadline.over:
+                    raise requests.Timeout("the time of the call is over") from None
+                raise
+            if deadline.over:
+                raise requests.Timeout("the time of the call is over")
+        response._content = body
+        response._content_consumed = True  # type: ignore[attr-defined]
+        return response
+
+    def _read(self, response: requests.Response) -> bytes:
         try:
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise requests.ConnectionError("the answer is compressed, which was not asked for")
@@ -194,14 +218,9 @@ class _Adapter(HTTPAdapter):
                 body += chunk
                 if len(body) > self.limit:
                     raise requests.ConnectionError(f"the answer is longer than {self.limit} bytes")
-            declared = response.headers.get("Content-Length", "")
-            if declared.isdigit() and len(body) < int(declared):
-                raise requests.ConnectionError("the answer took too long or was cut off")
         finally:
             response.close()
-        response._content = bytes(body)
-        response._content_consumed = True  # type: ignore[attr-defined]
-        return response
+        return bytes(body)
 
 
 class _Session(requests.Session):
@@ -211,6 +230,7 @@ class _Session(requests.Session):
         self.verify = settings.DAYPASS_CA_BUNDLE or True
         self.headers["Accept-Encoding"] = "identity"
         self.headers["User-Agent"] = "Daypass"
+        self.headers["Connection"] = "close"
         self.mount("https://", _Adapter(limit))
         self.mount("http://", _Adapter(limit))
 

@@ -65,6 +65,9 @@ TEST_KEPT = timedelta(hours=1)
 KEYS_ASKED_AT_MOST_EVERY = timedelta(minutes=5)
 WARN_BEFORE_DAYS = (60, 30, 7)
 
+RESERVED_SLUGS = frozenset({"local", "test"})
+"""Parts of sign-in addresses that are not providers."""
+
 _REFERENCE_LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -492,6 +495,8 @@ def save_provider(
     stored = IdentityProvider.objects.filter(pk=provider.pk).first()
     if stored is not None and stored.protocol != provider.protocol:
         raise BadInput("A provider cannot change from one protocol to the other: add a new one.")
+    if provider.slug in RESERVED_SLUGS:
+        raise BadInput(f"“{provider.slug}” is taken by Daypass itself: choose another name.")
     provider.claim_map = ClaimMap.from_json(provider.claim_map).to_json()
     if provider.protocol == Protocol.SAML:
         _prepare_saml(provider, stored, now)
