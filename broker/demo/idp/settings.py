@@ -65,7 +65,7 @@ SESSION_COOKIE_HTTPONLY = True
 
 IDP_OIDC_ADAPTER = "broker.demo.idp.oidc.Adapter"
 IDP_OIDC_PRIVATE_KEY = (STAGE.idp_folder / "key.pem").read_text(encoding="utf-8")
-# Daypass keeps no ID token to show at sign-out, so allauth would ask; the sign-out page asks in any case.
+# Daypass shows the ID token that it signed somebody in with; that is question enough.
 IDP_OIDC_RP_INITIATED_LOGOUT_ASKS_FOR_OP_LOGOUT = False
 
 LOGGING = {
