@@ -184,6 +184,6 @@ def _http(url: str) -> Any:
                     proxies=get_environ_proxies(url),
                     timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),  # type: ignore[arg-type]
                     max_pool_connections=_CONNECTIONS,
-                    socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+                    socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # type: ignore[list-item]
                 )
     return session
