@@ -449,6 +449,7 @@ RULES: tuple[Rule, ...] = (
             "Check HTTPS_PROXY and NO_PROXY, and the proxy's own rules.",
             retry=True,
             again=True,
+            elsewhere=True,
         ),
     ),
     _rule(

@@ -16,7 +16,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from broker.arns import PARTITIONS
 from broker.aws.credentials import Credentials
-from broker.aws.errors import Asked, Explained, UnusableAnswer, explain, from_botocore
+from broker.aws.errors import Asked, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
 
 CONNECT_TIMEOUT = 3.0
@@ -201,7 +201,7 @@ def _obtain(
     """Try, at most TRIES times and never starting later than PATIENCE; fail with what the first region said."""
     regions = list(_regions(call))
     began = time.monotonic()
-    first_problem: AwsError | None = None
+    away: AwsError | None = None  # why another region than the first is asked
     for attempt in range(1, TRIES + 1):
         region = regions[0]
         explained = None
@@ -210,27 +210,21 @@ def _obtain(
         except Exception as error:
             if not from_botocore(error):
                 raise
-            explained = explain(error, asked, now=datetime.now(UTC))
+            explained = explain(error, replace(asked, region=region), now=datetime.now(UTC))
             if explained.problem.code in _STALE_CLIENT:
                 _forget(kind, region)
         # Outside the handler: the exception, which may hold the request, is not kept as our context.
-        problem = _keep(explained, first_problem)
-        first_problem = first_problem or problem
+        if away is not None and not explained.again:
+            raise away  # a region that only stood in may refuse for reasons of its own
         if not explained.again or attempt == TRIES:
-            raise problem
+            raise explained.problem
         time.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
         if time.monotonic() - began > PATIENCE:
-            raise problem
-        if explained.elsewhere and len(regions) > 1 and not settings.DAYPASS_STS_ENDPOINT:
+            raise explained.problem
+        if explained.elsewhere and len(regions) > 1 and _endpoint(region) != _endpoint(regions[1]):
+            away = away or explained.problem
             regions.pop(0)
     raise AssertionError("every try returns or raises")
-
-
-def _keep(explained: Explained, first: AwsError | None) -> AwsError:
-    """What to tell: the first region's failure when a later region only refused."""
-    if first is not None and not explained.again:
-        return first
-    return explained.problem
 
 
 @sensitive_variables()
@@ -277,6 +271,7 @@ _STALE_CLIENT = {
 }
 """After these the client is built anew: one that was built without credentials would never find any."""
 
+_AWS_OWN = "aws:"
 _clients: dict[tuple[int, Kind, str, str], Any] = {}
 _building = threading.Lock()
 
@@ -286,18 +281,24 @@ def _client(kind: Kind, region: str) -> Any:
 
     The process id is part of the key: a forked child must not share its parent's sockets.
     """
-    key = (os.getpid(), kind, region, settings.DAYPASS_STS_ENDPOINT)
+    key = (os.getpid(), kind, region, _endpoint(region))
     client = _clients.get(key)
     if client is None:
         with _building:
             client = _clients.get(key)
             if client is None:
-                client = _clients[key] = _build(kind, region, settings.DAYPASS_STS_ENDPOINT)
+                client = _clients[key] = _build(kind, region, _endpoint(region))
     return client
 
 
+def _endpoint(region: str) -> str:
+    """Where STS of that region is asked: DAYPASS_STS_ENDPOINT, in which {region} is filled in, or AWS's own."""
+    override: str = settings.DAYPASS_STS_ENDPOINT
+    return override.replace("{region}", region) if override else f"{_AWS_OWN}{region}"
+
+
 def _forget(kind: Kind, region: str) -> None:
-    _clients.pop((os.getpid(), kind, region, settings.DAYPASS_STS_ENDPOINT), None)
+    _clients.pop((os.getpid(), kind, region, _endpoint(region)), None)
 
 
 def _build(kind: Kind, region: str, endpoint: str) -> Any:
@@ -321,4 +322,5 @@ def _build(kind: Kind, region: str, endpoint: str) -> Any:
         answers["credentials_file"] = (None, None, os.devnull, None)
     core = botocore.session.Session(session_vars=answers)
     session = boto3.session.Session(botocore_session=core, region_name=region)
-    return session.client("sts", endpoint_url=endpoint or None, config=config)
+    url = None if endpoint.startswith(_AWS_OWN) else endpoint
+    return session.client("sts", endpoint_url=url, config=config)

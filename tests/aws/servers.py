@@ -74,7 +74,7 @@ class StandIn:
                 parts = urlsplit(self.path)
                 request = Request(
                     self.command,
-                    parts.path,
+                    self.path if self.command == "CONNECT" else parts.path,
                     {k: v[0] for k, v in parse_qs(parts.query).items()},
                     {k: v[0] for k, v in parse_qs(body).items()},
                     {k.lower(): v for k, v in self.headers.items()},
@@ -97,7 +97,7 @@ class StandIn:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            do_GET = do_POST = _any  # noqa: N815  (the names that http.server looks for)
+            do_GET = do_POST = do_CONNECT = _any  # noqa: N815  (the names that http.server looks for)
 
             def log_message(self, *args: object) -> None:
                 pass

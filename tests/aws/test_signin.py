@@ -146,6 +146,27 @@ def test_what_may_pass_is_tried_again(signin_stand_in, trouble):
     assert len(signin_stand_in.requests) == 3
 
 
+def test_a_host_that_does_not_answer_is_left_for_the_partitions_own(
+    settings, sts_stand_in, monkeypatch
+):
+    """A proxy that is told to let nobody through sees which hosts are asked for."""
+    settings.DAYPASS_SIGNIN_ENDPOINT = ""
+    monkeypatch.setenv("HTTPS_PROXY", sts_stand_in.url)
+    sts_stand_in.will(*[Answer(403)] * 9)
+    signin._sessions.clear()
+
+    with pytest.raises(AwsUnavailable) as told:
+        ask()
+    signin._sessions.clear()
+
+    assert told.value.code == "aws_proxy"
+    assert [(request.method, request.path) for request in sts_stand_in.requests] == [
+        ("CONNECT", "eu-west-1.signin.aws.amazon.com:443"),
+        ("CONNECT", "signin.aws.amazon.com:443"),
+        ("CONNECT", "signin.aws.amazon.com:443"),
+    ]
+
+
 def test_it_is_tried_three_times_at_most(signin_stand_in):
     signin_stand_in.will(*[Answer(503)] * 9)
 

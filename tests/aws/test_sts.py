@@ -415,6 +415,54 @@ def test_an_sts_that_never_answers_is_left_in_time(sts_stand_in):
     assert sts.READ_TIMEOUT <= took < sts.LONGEST
 
 
+def asked_regions(stand_in: StandIn) -> list[str]:
+    return [request.path.strip("/") for request in stand_in.requests]
+
+
+@pytest.fixture
+def regions_stand_in(sts_stand_in, settings):
+    """One server for every region: the path says which one was asked."""
+    settings.DAYPASS_STS_ENDPOINT = f"{sts_stand_in.url}/{{region}}"
+    return sts_stand_in
+
+
+def test_a_region_that_fails_is_left_for_another_one(regions_stand_in):
+    regions_stand_in.will(Answer(503), Answer(drop=True))
+
+    answer = web(region="eu-west-1")
+
+    assert asked_regions(regions_stand_in) == ["eu-west-1", "us-east-1", "us-west-2"]
+    assert answer.credentials.reveal().secret_access_key == SECRET
+
+
+def test_throttling_is_waited_for_where_it_is(regions_stand_in):
+    regions_stand_in.will(sts_error("Throttling"))
+
+    web(region="eu-west-1")
+
+    assert asked_regions(regions_stand_in) == ["eu-west-1", "eu-west-1"]
+
+
+def test_when_the_other_region_only_refuses_the_first_ones_trouble_is_told(regions_stand_in):
+    """A trust policy may pin the region: its refusal there would send the administrator the wrong way."""
+    regions_stand_in.will(Answer(503), sts_error("AccessDenied", "no", 403))
+
+    with pytest.raises(AwsUnavailable) as told:
+        web(region="eu-west-1")
+
+    assert told.value.code == "aws_internal"
+    assert "eu-west-1" in told.value.remedy
+
+
+def test_a_refusal_after_trouble_in_the_same_region_is_the_answer(sts_stand_in):
+    sts_stand_in.will(sts_error("Throttling"), sts_error("AccessDenied", "no", 403))
+
+    with pytest.raises(AwsError) as told:
+        web()
+
+    assert told.value.code == "aws_access_denied"
+
+
 # --- Clients
 
 
