@@ -54,6 +54,7 @@ from broker.backoffice import (
     list_url,
     panel,
     steps,
+    titled,
     url_of,
 )
 from broker.errors import BadInput, DaypassError, ProviderUnavailable
@@ -89,7 +90,7 @@ class PathField(forms.CharField):
         super().__init__(
             required=False,
             max_length=2000,
-            widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
+            widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
             **kwargs,
         )
 
@@ -230,7 +231,7 @@ class ProviderForm(ClaimMapFields, ServiceForm):
         label="Short name",
         max_length=40,
         validators=[SLUG],
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
         help_text="Part of the addresses below, and fixed from then on. For example okta.",
     )
     position = forms.IntegerField(
@@ -329,7 +330,7 @@ class SamlProviderForm(ProviderForm):
         label="Address of its metadata",
         required=False,
         max_length=500,
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false", "inputmode": "url"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false", "inputmode": "url"}),
         help_text="The best way: Daypass follows new certificates by itself, every hour. For example "
         "https://example.okta.com/app/exk1abc/sso/saml/metadata.",
     )
@@ -337,34 +338,34 @@ class SamlProviderForm(ProviderForm):
         label="Or its metadata, pasted",
         required=False,
         max_length=1_000_000,
-        widget=forms.Textarea(attrs={"rows": 5, "class": "code", "spellcheck": "false"}),
+        widget=forms.Textarea(attrs={"rows": 5, "class": "typed", "spellcheck": "false"}),
         help_text="The XML document that begins with <EntityDescriptor. New certificates have to be pasted again.",
     )
     entity_id = forms.CharField(
         label="Entity id",
         required=False,
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
         help_text="Of the identity provider. Also chooses one where metadata describes several.",
     )
     sso_url = forms.CharField(
         label="Sign-on address",
         required=False,
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
         help_text="SingleSignOnService with the HTTP-Redirect binding.",
     )
     slo_url = forms.CharField(
         label="Sign-out address",
         required=False,
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
         help_text="SingleLogoutService with the HTTP-Redirect binding, if it has one.",
     )
     certificates = forms.CharField(
         label="Signing certificates",
         required=False,
-        widget=forms.Textarea(attrs={"rows": 5, "class": "code", "spellcheck": "false"}),
+        widget=forms.Textarea(attrs={"rows": 5, "class": "typed", "spellcheck": "false"}),
         help_text="PEM, with BEGIN and END lines; several below each other while the provider changes its key.",
     )
     response_signed = forms.BooleanField(
@@ -448,7 +449,7 @@ class OidcProviderForm(ProviderForm):
     issuer = forms.CharField(
         label="Issuer",
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false", "inputmode": "url"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false", "inputmode": "url"}),
         help_text="Exactly as the provider writes it, to the last slash. For example "
         "https://login.example.com/realms/staff.",
     )
@@ -456,7 +457,7 @@ class OidcProviderForm(ProviderForm):
         label="Client id",
         max_length=255,
         widget=forms.TextInput(
-            attrs={"class": "code", "spellcheck": "false", "autocomplete": "off"}
+            attrs={"class": "typed", "spellcheck": "false", "autocomplete": "off"}
         ),
         help_text="Of the application that was made for Daypass at the provider.",
     )
@@ -475,7 +476,7 @@ class OidcProviderForm(ProviderForm):
         required=False,
         max_length=500,
         initial="openid profile email",
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
         help_text="Separated by spaces. Some providers want groups as well.",
     )
     id_token_algorithm = forms.ChoiceField(
@@ -857,9 +858,9 @@ class PersonAdmin(DetailAdmin):
 
     list_display = ("who", "email", "vouched_for_by", "in_groups", "last_here", "state")
     list_filter = (
-        "is_active",
-        ("is_staff", admin.BooleanFieldListFilter),
-        ("provider", admin.RelatedOnlyFieldListFilter),
+        ("is_active", titled("active", admin.BooleanFieldListFilter)),
+        ("is_staff", titled("administrator", admin.BooleanFieldListFilter)),
+        ("provider", titled("vouched for by", admin.RelatedOnlyFieldListFilter)),
         SignedInFilter,
     )
     list_select_related = ("provider",)
@@ -998,7 +999,7 @@ class DirectoryGroupForm(ServiceForm):
         label="Key",
         max_length=512,
         strip=False,
-        widget=forms.TextInput(attrs={"class": "code", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
         help_text="Exactly as it arrives from the provider, for example engineering or an object id.",
     )
     name = forms.CharField(
@@ -1042,7 +1043,10 @@ class DirectoryGroupForm(ServiceForm):
 @admin.register(DirectoryGroup)
 class DirectoryGroupAdmin(DaypassAdmin):
     list_display = ("group", "provider", "members", "confers")
-    list_filter = (("provider", admin.RelatedOnlyFieldListFilter), "confers_staff")
+    list_filter = (
+        ("provider", titled("provider", admin.RelatedOnlyFieldListFilter)),
+        ("confers_staff", titled("confers the admin", admin.BooleanFieldListFilter)),
+    )
     list_select_related = ("provider",)
     search_fields = ("name", "key")
     search_help_text = "Name or key"

@@ -490,6 +490,16 @@ def url_of(thing: models.Model) -> str:
     )
 
 
+def titled(title: str, kind: type[admin.FieldListFilter]) -> type[admin.FieldListFilter]:
+    """A filter of Django's, under a heading of our own."""
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        kind.__init__(self, *args, **kwargs)
+        self.title = title
+
+    return type(kind.__name__, (kind,), {"__init__": init})
+
+
 NOTHING = "\N{EN DASH}"
 """What stands where there is no value."""
 
@@ -565,7 +575,7 @@ class LinesField(forms.CharField):
 
     def __init__(self, *, rows: int = 3, **kwargs: Any) -> None:
         kwargs.setdefault(
-            "widget", forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "class": "code"})
+            "widget", forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "class": "typed"})
         )
         super().__init__(**kwargs)
 
@@ -586,7 +596,7 @@ class PairsField(forms.CharField):
     def __init__(self, *, example: str, rows: int = 3, **kwargs: Any) -> None:
         self.example = example
         kwargs.setdefault(
-            "widget", forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "class": "code"})
+            "widget", forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "class": "typed"})
         )
         super().__init__(**kwargs)
 

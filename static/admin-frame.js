@@ -41,6 +41,7 @@
       slug.value = name.value
         .toLowerCase()
         .normalize("NFKD")
+        .replace(/[\u0300-\u036f]/g, "")
         .replace(/[^a-z0-9]+/g, "-")
         .replace(/^-+|-+$/g, "")
         .slice(0, 40);

@@ -36,6 +36,7 @@ from broker.backoffice import (
     health,
     list_url,
     panel,
+    titled,
     url_of,
 )
 from broker.celery import app as celery
@@ -95,6 +96,25 @@ def in_words(kind: str) -> str:
     return WORDS.get(kind, kind.replace(".", ": ").replace("_", " ").capitalize())
 
 
+def what_happened(event: AuditEvent) -> str:
+    """The kind in words; for an administrator's change what was changed."""
+    if event.kind != Kind.ADMIN_CHANGED or not event.subject_type:
+        return in_words(event.kind)
+    action = event.data.get("action") or ("changed" if event.data.get("before") else "added")
+    return f"{event.subject_type.replace('_', ' ').capitalize()} {action}"
+
+
+def plainly(value: Any) -> str:
+    """A value of an event as people read it in a table."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(plainly(one) for one in value) or NOTHING
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {plainly(one)}" for key, one in value.items()) or NOTHING
+    return NOTHING if value is None or value == "" else str(value)
+
+
 def _subject_link(event: AuditEvent) -> str:
     said = " ".join(filter(None, (event.subject_type, event.data.get("label", "")))) or NOTHING
     page = _PAGES.get(event.subject_type)
@@ -143,7 +163,7 @@ class AuditEventAdmin(DetailAdmin):
     """Newest first. The search takes whole values, because the log may hold a hundred million events."""
 
     list_display = ("what", "when", "who", "about", "reference_number", "address")
-    list_filter = (("at", admin.DateFieldListFilter), KindFilter, SubjectFilter)
+    list_filter = (("at", titled("when", admin.DateFieldListFilter)), KindFilter, SubjectFilter)
     search_fields = ("reference",)
     search_help_text = "Reference number, handle, id or address, whole"
     change_list_template = "admin/audit_list.html"
@@ -170,7 +190,7 @@ class AuditEventAdmin(DetailAdmin):
     @admin.display(description="what happened")
     def what(self, event: AuditEvent) -> str:
         if event.kind not in _BAD:
-            return in_words(event.kind)
+            return what_happened(event)
         return format_html(
             '{} <span class="chip" data-colour="red">{}</span>', in_words(event.kind), "no"
         )
@@ -196,7 +216,7 @@ class AuditEventAdmin(DetailAdmin):
     def page(self, request: HttpRequest, thing: AuditEvent) -> dict[str, Any]:
         return {
             **super().page(request, thing),
-            "title": f"{in_words(thing.kind)} (event {thing.seq})",
+            "title": f"{what_happened(thing)} (event {thing.seq})",
         }
 
     def facts(self, request: HttpRequest, thing: AuditEvent) -> Sequence[tuple[str, Any]]:
@@ -278,8 +298,8 @@ def changes(request: HttpRequest, event: AuditEvent) -> Panel | None:
     rows = [
         {
             "name": name.replace("_", " "),
-            "before": before.get(name),
-            "after": after.get(name),
+            "before": plainly(before.get(name)) if before else "",
+            "after": plainly(after.get(name)) if after else "",
             "changed": before.get(name) != after.get(name),
         }
         for name in dict.fromkeys((*before, *after))
@@ -323,7 +343,7 @@ def recent_events(subject_id: str, *, actor: bool = False) -> list[dict[str, Any
     return [
         {
             "event": event,
-            "words": in_words(event.kind),
+            "words": what_happened(event),
             "url": url_of(event),
             "bad": event.kind in _BAD,
         }

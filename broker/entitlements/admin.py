@@ -46,6 +46,7 @@ from broker.backoffice import (
     panel,
     spoken,
     steps,
+    titled,
     url_of,
 )
 from broker.entitlements import queries, services
@@ -99,7 +100,7 @@ def _plural(count: int, one: str, many: str) -> str:
 
 
 def _code(**attributes: Any) -> forms.TextInput:
-    return forms.TextInput(attrs={"class": "code", "spellcheck": "false", **attributes})
+    return forms.TextInput(attrs={"class": "typed", "spellcheck": "false", **attributes})
 
 
 # --- On, off, gone
@@ -315,7 +316,11 @@ class AwsAccountAdmin(DaypassAdmin):
         "Only an account without roles can be deleted.",
     )
     list_display = ("account", "number", "kind", "region", "roles", "state")
-    list_filter = ("environment", "partition", "enabled")
+    list_filter = (
+        "environment",
+        "partition",
+        ("enabled", titled("in use", admin.BooleanFieldListFilter)),
+    )
     list_select_related = ("environment",)
     search_fields = ("name", "account_id__startswith", "alias__startswith")
     search_help_text = "Name, account id or alias"
@@ -454,7 +459,7 @@ class BulkRolesForm(RoleFields):
     arns = forms.CharField(
         label="Role ARNs",
         max_length=200_000,
-        widget=forms.Textarea(attrs={"rows": 10, "class": "code", "spellcheck": "false"}),
+        widget=forms.Textarea(attrs={"rows": 10, "class": "typed", "spellcheck": "false"}),
         help_text="One a line. Accounts that are not registered yet are registered with their number as name.",
     )
     field_order = ("arns", "trust", "console", "max_seconds", "external_id", "sensitive", "enabled")
@@ -493,7 +498,11 @@ class AwsRoleAdmin(DaypassAdmin):
         "Only a role that no mapping gives and nobody ever used can be deleted.",
     )
     list_display = ("role", "in_account", "kind", "trusted_by", "longest", "mapped", "state")
-    list_filter = (EnvironmentOfAccount, "trust", "enabled")
+    list_filter = (
+        EnvironmentOfAccount,
+        ("trust", titled("how Daypass gets in", admin.ChoicesFieldListFilter)),
+        ("enabled", titled("in use", admin.BooleanFieldListFilter)),
+    )
     list_select_related = ("account__environment",)
     search_fields = (
         "name",
@@ -839,7 +848,7 @@ class MappingForm(ServiceForm):
         label="Session policy",
         required=False,
         max_length=10_000,
-        widget=forms.Textarea(attrs={"rows": 6, "class": "code", "spellcheck": "false"}),
+        widget=forms.Textarea(attrs={"rows": 6, "class": "typed", "spellcheck": "false"}),
         help_text="An IAM policy (JSON, at most 2048 characters) that narrows what the role may do. It never adds.",
     )
     policy_arns = LinesField(
@@ -919,7 +928,11 @@ class MappingAdmin(DaypassAdmin):
         "The mapping is gone for good.",
     )
     list_display = ("who", "gets", "within", "why", "state")
-    list_filter = ("enabled", "require_mfa", ("group__provider", admin.RelatedOnlyFieldListFilter))
+    list_filter = (
+        ("enabled", titled("in use", admin.BooleanFieldListFilter)),
+        ("require_mfa", titled("needs a second factor", admin.BooleanFieldListFilter)),
+        ("group__provider", titled("provider", admin.RelatedOnlyFieldListFilter)),
+    )
     search_fields = ("group__name", "group__key", "note", "roles__name", "roles__account__name")
     search_help_text = "Group, role, account or note"
     intro = "The members of a directory group get roles, within limits."
@@ -928,7 +941,7 @@ class MappingAdmin(DaypassAdmin):
     change_form_template = "admin/mapping_form.html"
     form = MappingForm
     ordering = ("group__name", "group__key", "created_at")
-    sections = (
+    sections: tuple[tuple[str, dict[str, Any]], ...] = (
         ("Who gets what", {"fields": ("group", "roles", "note")}),
         (
             "Within which limits",
@@ -956,9 +969,20 @@ class MappingAdmin(DaypassAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return (
-            self.sections
-        )  # Django's check of `fieldsets` refuses roles, whose links it would not save; we do
+        """Folded away is only what is empty: a limit that is there is seen.
+
+        Not the attribute `fieldsets`: Django's check refuses roles there, whose links it would not save; services do.
+        """
+        shown = []
+        for title, options in self.sections:
+            asked = [
+                n for row in options["fields"] for n in ([row] if isinstance(row, str) else row)
+            ]
+            if obj is not None and any(getattr(obj, name, None) for name in asked):
+                kept = tuple(one for one in options.get("classes", ()) if one != "collapse")
+                options = {**options, "classes": kept}
+            shown.append((title, options))
+        return shown
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return (
@@ -1133,7 +1157,7 @@ class DenyAdmin(DaypassAdmin):
         "The deny is gone for good: mappings count again.",
     )
     list_display = ("who", "may_not", "reason", "until", "state")
-    list_filter = ("enabled",)
+    list_filter = (("enabled", titled("in force", admin.BooleanFieldListFilter)),)
     list_select_related = ("group__provider", "person", "role__account", "account")
     search_fields = (
         "reason",

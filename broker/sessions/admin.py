@@ -35,6 +35,7 @@ from broker.backoffice import (
     panel,
     spoken,
     steps,
+    titled,
     url_of,
 )
 from broker.sessions import services
@@ -88,7 +89,11 @@ def _end_warning(session: Session) -> str:
 @admin.register(Session)
 class SessionAdmin(DetailAdmin):
     list_display = ("session", "holder", "into", "how", "state_now", "since", "until")
-    list_filter = ("state", "hand_over", ("requested_at", admin.DateFieldListFilter))
+    list_filter = (
+        "state",
+        ("hand_over", titled("handed over as", admin.ChoicesFieldListFilter)),
+        ("requested_at", titled("asked", admin.DateFieldListFilter)),
+    )
     list_select_related = ("person", "role__account")
     search_fields = ("session_name",)
     search_help_text = "Handle, name, role, session name or access key id"

@@ -418,6 +418,17 @@ def test_a_mapping_begins_where_its_link_said(admin_client, engineers):
     assert "Developer" in answer.content.decode()
 
 
+def test_a_limit_that_is_there_is_never_folded_away(admin_client, engineers):
+    bare = make.mapping(engineers, make.role("Developer"))
+    limited = make.mapping(engineers, make.role("Operator"), networks=["192.0.2.0/24"])
+    folded = "<details><summary><h2>When and from where"
+
+    assert folded in admin_client.get(f"/admin/broker/mapping/{bare.pk}/change/").content.decode()
+    page = admin_client.get(f"/admin/broker/mapping/{limited.pk}/change/").content.decode()
+    assert folded not in page
+    assert "192.0.2.0/24" in page
+
+
 def preview(client, *args, **answers: object) -> str:
     return client.post(
         "/admin/broker/mapping/preview/", mapping_form(*args, **answers)
