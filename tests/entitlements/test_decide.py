@@ -261,6 +261,16 @@ RULES = [
         STEP.USE_ALLOWED_NETWORK,
         True,
     ),
+    ("limited to what AWS can", {"max_seconds": 900}, {}, CONSOLE, None, None, True),
+    (
+        "a value of 256 characters",
+        {"session_tags": {"CostCenter": "cost_center"}},
+        {"attributes": {"cost_center": ("x" * 256,)}},
+        CONSOLE,
+        None,
+        None,
+        True,
+    ),
     ("from anywhere", {"networks": ()}, {"address": ""}, CONSOLE, None, None, True),
     (
         "no console",
@@ -401,6 +411,7 @@ def test_each_rule_gives_its_reason_and_the_way_out(limits, who, ask, code, step
         assert isinstance(decision, Refused)
         assert (decision.code, decision.next_step) == (code, step)
         assert decision.visible is visible
+        assert codes(decision) in ([code], [code, "mapping_allows"])
         first = decision.reasons[0]
         assert (first.code, first.counts, first.sentence) == (code, False, decision.sentence)
         assert decision.sentence[0].isupper()
@@ -422,6 +433,28 @@ def test_a_role_that_is_switched_off_is_refused_whatever_the_mappings_say(fields
     assert words in refused.sentence
     assert refused.visible
     assert codes(refused) == [code, "mapping_allows"]
+
+
+def test_an_account_that_is_switched_off_is_said_before_its_role():
+    refused = asked(ask=Ask(ROLE_ID, "keys", 60), of=snapshot(enabled=False, account_enabled=False))
+
+    assert codes(refused) == [
+        "account_disabled",
+        "role_disabled",
+        "duration_too_short",
+        "no_mapping",
+    ]
+    assert refused.code == "account_disabled"
+
+
+def test_the_other_way_of_handing_over_is_named():
+    console_only, keys_only = mapping(allow_keys=False), mapping(allow_console=False)
+
+    keys = asked(ask=KEYS, of=snapshot(console_only))
+    console = asked(ask=CONSOLE, of=snapshot(keys_only))
+
+    assert keys.sentence.endswith("can be used in the console, not with keys.")
+    assert console.sentence.endswith("can be used with keys, not in the console.")
 
 
 def test_sentences_name_the_numbers_the_time_and_the_networks():
@@ -474,6 +507,7 @@ def test_a_deny_beats_every_mapping_and_shows_its_reason():
     assert refused.next_step is NextStep.ASK_ADMINISTRATOR
     assert refused.visible
     assert codes(refused) == ["denied", "mapping_allows", "mapping_allows"]
+    assert [reason.counts for reason in refused.reasons] == [False, True, True]
 
 
 def test_a_deny_without_a_mapping_tells_nobody_of_the_role():
@@ -580,9 +614,12 @@ def test_an_ask_for_longer_is_met_by_the_mapping_that_gives_it_with_its_policy()
 
 
 def test_among_equals_the_longest_decides_and_then_the_one_made_first():
-    allowed = asked(of=snapshot(mapping(1, max_seconds=900), mapping(3), mapping(2)))
+    short = mapping(1, max_seconds=900)
+    later, first = mapping(2, created_at=NOW), mapping(3, created_at=NOW - HOUR)
 
-    assert allowed.mapping_id == mapping(2).id
+    allowed = asked(of=snapshot(short, later, first))
+
+    assert allowed.mapping_id == first.id
 
 
 def test_without_a_time_of_making_the_lower_id_decides():
@@ -618,6 +655,15 @@ def test_the_mapping_closest_to_a_yes_gives_the_advice():
         "not_yet_valid",
         "no_longer_valid",
     ]
+
+
+def test_of_two_that_are_as_far_the_one_with_less_against_it_advises():
+    twice = mapping(1, require_mfa=True, max_sign_in_age=60)
+    once = mapping(2, require_mfa=True)
+
+    refused = asked(of=snapshot(twice, once))
+
+    assert refused.reasons[0].rule_id == str(once.id)
 
 
 def test_of_mappings_that_are_too_short_the_longest_says_what_can_be_had():
