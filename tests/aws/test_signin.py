@@ -178,7 +178,17 @@ def test_it_is_tried_three_times_at_most(signin_stand_in):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b"{}", b'{"SigninToken": 7}', b'{"SigninToken": ""}', b"null"]
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"SigninToken": 7}',
+        b'{"SigninToken": ""}',
+        b"null",
+        b" " * 70000,
+    ],
 )
 def test_an_answer_that_is_no_token_is_not_taken(signin_stand_in, body):
     signin_stand_in.will(Answer(200, body))

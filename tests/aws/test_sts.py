@@ -360,6 +360,36 @@ def test_an_answer_for_another_role_is_not_taken(sts_stand_in):
     assert told.value.code == "aws_unreadable"
 
 
+@pytest.mark.parametrize(
+    ("whole", "changed"),
+    [
+        ("AccessKeyId>", "AccessKey>"),
+        ("SecretAccessKey>", "Secret>"),
+        ("Expiration>", "Expires>"),
+        ("AssumedRoleUser>", "User>"),
+        (SECRET, "two words"),
+        (SECRET, "line\nbreak"),
+        (SECRET, "n\u00f6t-ascii"),
+        (TOKEN, ""),
+    ],
+)
+def test_an_answer_that_lacks_something_or_holds_nonsense_is_not_taken(
+    sts_stand_in, whole, changed
+):
+    def damaged(request):
+        body = sts_answer(request).body.decode()
+        assert whole in body
+        return Answer(200, body.replace(whole, changed).encode())
+
+    sts_stand_in.will(damaged)
+
+    with pytest.raises(AwsUnavailable) as told:
+        web()
+
+    assert told.value.code == "aws_unreadable"
+    assert SECRET not in told.value.cause
+
+
 def test_what_aws_says_never_carries_a_token_into_our_records(sts_stand_in):
     token = "eyJ" + "x" * 600
     sts_stand_in.will(sts_error("ValidationError", f"Value '{token}' at 'webIdentityToken' failed"))

@@ -6,15 +6,18 @@ import base64
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
+from accounts.models import Person
+from broker.assume import services as assume
 from broker.audit.models import AuditEvent
 from broker.entitlements.rules import Ask, Refused
 from broker.errors import AwsError, AwsUnavailable, BadInput
 from broker.handover.console import ConsoleLink, SamlForm, open_console
 from broker.sessions.models import Session
 from tests import factories as make
-from tests.aws.servers import Answer, sts_error
+from tests.aws.servers import Answer, sts_answer, sts_error
 
 pytestmark = pytest.mark.django_db
 
@@ -150,6 +153,30 @@ def test_when_sts_refuses_there_is_no_hand_over(alice, role_for, sts_stand_in, s
     assert signin_stand_in.requests == []
 
 
+def cut_off_while_asked(alice):
+    """An answer of STS before which somebody switches the person off."""
+
+    def answer(request):
+        Person.objects.filter(pk=alice.pk).update(is_active=False)
+        connection.close()
+        return sts_answer(request)
+
+    return answer
+
+
+@pytest.mark.django_db(transaction=True)
+def test_somebody_cut_off_while_sts_answers_gets_no_link(
+    alice, role_for, sts_stand_in, signin_stand_in
+):
+    sts_stand_in.will(cut_off_while_asked(alice))
+
+    refused = open_it(alice, role_for())
+
+    assert isinstance(refused, Refused)
+    assert signin_stand_in.requests == []
+    assert kinds() == ["role.authorised", "session.failed"]
+
+
 # --- The SAML form
 
 
@@ -181,6 +208,27 @@ def test_the_form_is_recorded_as_an_active_session_without_a_key(alice, role_for
     assert session.assumed_role_arn.endswith(f":assumed-role/Developer/{session.session_name}")
     assert kinds() == ["role.authorised", "session.issued", "hand_over.console"]
     assert AuditEvent.objects.get(kind="hand_over.console").data["way"] == "saml_form"
+
+
+def test_a_form_that_cannot_be_signed_leaves_a_failed_session(alice, role_for):
+    role = role_for(trust="saml", console="saml_form", of={"saml_provider_name": "not a name"})
+
+    with pytest.raises(BadInput):
+        open_it(alice, role)
+
+    assert Session.objects.get().state == "failed"
+    assert kinds() == ["role.authorised", "session.failed"]
+
+
+def test_somebody_cut_off_a_moment_ago_gets_no_form(alice, role_for):
+    role = role_for(trust="saml", console="saml_form")
+    opened = assume.begin(make.principal(alice), Ask(role.id, "console"), timezone.now())
+    Person.objects.filter(pk=alice.pk).update(epoch=9)
+
+    refused = assume.vouch(opened)
+
+    assert isinstance(refused, Refused)
+    assert Session.objects.get().state == "failed"
 
 
 def test_the_form_of_the_demo_goes_to_its_stand_in(alice, role_for, signin_stand_in):

@@ -12,14 +12,17 @@ from datetime import UTC, datetime
 import boto3
 import botocore.session
 import pytest
+from django.db import connection
 from django.utils import timezone
 
+from accounts.models import Person
 from broker.audit.models import AuditEvent
 from broker.entitlements.rules import Ask, Refused
 from broker.handover.keys import Keys, get_keys
 from broker.handover.rules import KeyFacts, expiration, key_forms, profile_name
 from broker.sessions.models import Session
 from tests import factories as make
+from tests.aws.servers import sts_answer
 
 NASTY = "a+b/c=d'e\"f$g`h\\i!j%k&l|m;n(o)p*q~r#s{t}u<v>w^x"
 PLAIN = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY=="
@@ -286,6 +289,21 @@ def test_the_hand_over_of_keys_is_recorded_with_the_issue_and_without_the_keys(
     assert AuditEvent.objects.get(kind="hand_over.keys").subject_id == str(session.id)
     assert (session.hand_over, session.client) == ("keys", "aws-cli/2")
     assert "canary" not in repr(keys)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_somebody_cut_off_while_sts_answers_gets_no_keys(alice, role_for, sts_stand_in):
+    def cut_off(request):
+        Person.objects.filter(pk=alice.pk).update(epoch=7)
+        connection.close()
+        return sts_answer(request)
+
+    sts_stand_in.will(cut_off)
+
+    refused = get_keys(make.principal(alice), Ask(role_for().id, "keys"), now=timezone.now())
+
+    assert isinstance(refused, Refused)
+    assert not AuditEvent.objects.filter(kind="hand_over.keys").exists()
 
 
 @pytest.mark.django_db
