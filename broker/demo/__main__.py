@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     prepare(stage, environment)
     # The greeting waits in a process of its own until everything answers; this one becomes the supervisor.
-    subprocess.Popen([sys.executable, "-m", "broker.demo.opening"], env=environment)
+    greeting = [sys.executable, "-m", "broker.demo.opening"]
+    subprocess.Popen([sys.executable, "-m", "broker.demo.actor", *greeting], env=environment)
     os.execve(  # noqa: S606
         sys.executable,
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],

@@ -31,8 +31,8 @@ def main() -> int:
         if new:
             from broker.demo.seed import seed_fleet
 
-            seed_fleet()
-            _mark_filled(stage)
+            if seed_fleet(goes_on=lambda: os.getppid() == supervisor):
+                _mark_filled(stage)
     except Exception:
         os.kill(supervisor, signal.SIGTERM)
         raise

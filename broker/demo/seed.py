@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from uuid import UUID
 
@@ -56,14 +56,19 @@ def seed(stage: Stage) -> None:
         _denies()
 
 
-def seed_fleet() -> None:
-    """The 2,000 roles of the person who has as many. In steps, so that nobody waits long for the database."""
+def seed_fleet(*, goes_on: Callable[[], bool]) -> bool:
+    """The 2,000 roles of the person who has as many. In steps, so that nobody waits long for the database.
+
+    goes_on: asked between the steps. False when it said no; the next run goes on where this one stopped.
+    """
     accounts = fleet()
     slug, key, note = FLEET_MAPPING
     for environment in sorted({account.environment for account in accounts}):
         part = [account for account in accounts if account.environment == environment]
         roles: dict[str, UUID] = {}
         for start in range(0, len(part), 5):
+            if not goes_on():
+                return False
             with transaction.atomic():
                 roles |= _accounts(part[start : start + 5])
             # SQLite lets one write at a time and keeps no queue: make room for whoever waits.
@@ -74,6 +79,7 @@ def seed_fleet() -> None:
                 MappingDraft(group=_group(slug, key).pk, roles=tuple(roles.values()), note=title),
                 actor=_ACTOR,
             )
+    return True
 
 
 def _providers(stage: Stage) -> None:

@@ -101,7 +101,7 @@ def test_what_dies_is_started_again_and_what_stops_leaves_nobody_and_keeps_its_d
     family = psutil.Process(own_demo.process.pid).children(recursive=True)
     own_demo.stop()
     assert own_demo.process.returncode == 0
-    assert not [process for process in family if process.is_running()]
+    until(lambda: not any(p.is_running() for p in family), 5, "all processes ended")
     stage = own_demo.stage
     for port in (stage.port, stage.idp_port, stage.aws_port, stage.signin_port, stage.valkey_port):
         assert port_is_free(port)
