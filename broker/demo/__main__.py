@@ -46,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     prepare(stage, environment)
     # The greeting waits in a process of its own until everything answers; this one becomes the supervisor.
-    greeting = [sys.executable, "-m", "broker.demo.opening"]
-    subprocess.Popen([sys.executable, "-m", "broker.demo.actor", *greeting], env=environment)
+    actor = [sys.executable, "-m", "broker.demo.actor"]
+    subprocess.Popen(  # noqa: S603  (this program itself)
+        [*actor, sys.executable, "-m", "broker.demo.opening"], env=environment
+    )
     os.execve(  # noqa: S606
         sys.executable,
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
