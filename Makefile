@@ -15,6 +15,10 @@ help: ## What there is to say
 run: $(VENV)/demo.stamp ## Start the whole product with a made-up company (DAYPASS_PORT=8000)
 	@exec $(BIN)/python -m broker.demo
 
+.PHONY: first-run
+first-run: $(VENV)/demo.stamp ## Start it with nothing set up, to try the administrator's first hour
+	@exec $(BIN)/python -m broker.demo --empty
+
 .PHONY: test
 test: $(VENV)/dev.stamp ## Everything that is checked before a change lands: checks, tests, journeys in a browser
 	@exec $(BIN)/python -m tests
@@ -48,7 +52,7 @@ lock: $(VENV)/lock.stamp ## Pin the requirements anew, with hashes
 
 .PHONY: clean
 clean: ## Remove the demo's data and what tests left behind
-	@rm -rf var/demo test-results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf var/demo var/first-run test-results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
 
 # --- The environment: made once, again only when the pinned requirements change

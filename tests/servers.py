@@ -202,7 +202,7 @@ class Demo:
             self.process.wait(timeout=60)
 
 
-def start_demo(folder: Path, *, port: int | None = None) -> Demo:
+def start_demo(folder: Path, *, port: int | None = None, empty: bool = False) -> Demo:
     """Start it and wait until it greets. Raises RuntimeError with what it printed when it does not."""
     port = port or free_port()
     environment = {
@@ -213,7 +213,11 @@ def start_demo(folder: Path, *, port: int | None = None) -> Demo:
     output = folder.with_name(folder.name + ".log")
     with output.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "broker.demo", "--port", str(port), "--data-dir", str(folder)],
+            [
+                *(sys.executable, "-m", "broker.demo", "--port", str(port)),
+                *("--data-dir", str(folder)),
+                *(["--empty"] if empty else []),
+            ],
             cwd=ROOT,
             env=environment,
             stdout=log,

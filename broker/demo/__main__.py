@@ -25,12 +25,18 @@ _LOCK = 3  # a descriptor that supervisord neither closes nor passes on
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m broker.demo", description=__doc__)
     parser.add_argument("--port", type=int, default=_port_wish(), help="where people open it")
-    parser.add_argument("--data-dir", type=Path, default=ROOT / "var" / "demo")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument(
+        "--empty",
+        action="store_true",
+        help="nothing is set up: try the first run as its administrator",
+    )
     options = parser.parse_args(arguments)
+    folder = options.data_dir or ROOT / "var" / ("first-run" if options.empty else "demo")
     try:
         refuse_beside_production(os.environ)
-        _only_one(options.data_dir)
-        stage = set_stage(options.data_dir, port=options.port)
+        _only_one(folder)
+        stage = set_stage(folder, port=options.port, empty=options.empty)
         write_valkey(stage)
         configuration = write_supervisor(stage)
     except CannotStart as problem:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 import time
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from broker.demo.cast import CAST, PASSWORD
+from broker.demo.cast import CAST, PASSWORD, STAFF
 from broker.demo.preparation import read, signature
 from broker.demo.stage import HERE, Stage, current_stage
 
@@ -25,6 +26,9 @@ def main() -> int:
         _say(f"The demo did not start: {late} does not answer. Its log: {stage.logs}/{late}.log")
         os.kill(supervisor, signal.SIGTERM)
         return 1
+    if stage.empty:
+        _say(first_run(stage))
+        return 0
     try:
         new = _fill(stage)
         _say(greeting(stage))
@@ -103,6 +107,39 @@ def greeting(stage: Stage) -> str:
   Everything here is made up: two identity providers, moto as AWS, a stand-in for the AWS console.
   Logs: {stage.logs}    Stop: Ctrl-C
 """
+
+
+def first_run(stage: Stage) -> str:
+    """What an administrator needs who begins with nothing."""
+    return f"""
+  Daypass is open, and empty:  {stage.origin}/admin/
+
+  Sign in at {stage.origin}/sign-in/local/ as break-glass
+    {_break_glass(stage)}
+  Connect a company: SAML 2.0, short name "{STAFF}", metadata at {stage.idp}/saml/metadata
+    Its people and groups: docs/demo.md (everybody's password: {PASSWORD})
+  Any account and role works: moto is AWS here, and trusts everybody.
+  Logs: {stage.logs}    Stop: Ctrl-C
+"""
+
+
+def _break_glass(stage: Stage) -> str:
+    import django
+
+    django.setup()
+    from django.utils import timezone
+
+    from accounts import services as people
+    from accounts.models import Person
+    from broker.minting import keys
+
+    keys.ensure_keys(timezone.now())
+    if Person.objects.filter(is_superuser=True).exists():
+        return "with the password from the first start and your second factor"
+    password = "-".join(secrets.token_hex(3) for _ in range(5))
+    by = people.By(id="task:demo", name="demo")
+    people.break_glass("break-glass", password, by=by, now=timezone.now())
+    return f"with the password {password} (shown this once), and set up a second factor"
 
 
 def _say(text: str) -> None:

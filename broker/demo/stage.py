@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -77,6 +77,7 @@ class Stage:
     signin_port: int
     valkey_port: int
     secrets: Mapping[str, str]
+    empty: bool = False
 
     @property
     def origin(self) -> str:
@@ -133,14 +134,15 @@ class Stage:
             "AWS_DEFAULT_REGION": "eu-west-1",
             "DEMO_FOLDER": str(self.folder),
             "DEMO_PORT": str(self.port),
+            **({"DEMO_EMPTY": "1"} if self.empty else {}),
         }
 
 
 _PORTS = ("DEMO_IDP_PORT", "DEMO_AWS_PORT", "DEMO_SIGNIN_PORT", "DEMO_VALKEY_PORT")
 
 
-def set_stage(folder: Path, *, port: int) -> Stage:
-    """Make the folder and what is in it, or take what is there from the last run.
+def set_stage(folder: Path, *, port: int, empty: bool = False) -> Stage:
+    """Make the folder and what is in it, or take what is there from the last run. empty: nothing will be filled in.
 
     Raises CannotStart when a port is taken that cannot simply be another one.
     """
@@ -163,7 +165,7 @@ def set_stage(folder: Path, *, port: int) -> Stage:
         made[name] = str(_choose_port(name, kept.get(name), wish=port + number, taken=made))
     _write(folder / "env", made)
     _make_key(folder / "idp")
-    return _stage(folder, port, made)
+    return replace(_stage(folder, port, made), empty=empty)
 
 
 def load_stage(folder: Path, *, port: int) -> Stage:
@@ -173,7 +175,8 @@ def load_stage(folder: Path, *, port: int) -> Stage:
 
 def current_stage() -> Stage:
     """The stage of a process that the demo started."""
-    return load_stage(Path(os.environ["DEMO_FOLDER"]), port=int(os.environ["DEMO_PORT"]))
+    stage = load_stage(Path(os.environ["DEMO_FOLDER"]), port=int(os.environ["DEMO_PORT"]))
+    return replace(stage, empty="DEMO_EMPTY" in os.environ)
 
 
 def _stage(folder: Path, port: int, kept: Mapping[str, str]) -> Stage:
