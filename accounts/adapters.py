@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import UUID
 
+import qrcode
+from allauth.account import app_settings as account_settings
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
@@ -13,6 +16,7 @@ from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from qrcode.image.svg import SvgPathFillImage
 from requests import Session
 
 from accounts import outbound
@@ -30,11 +34,9 @@ class AccountAdapter(DefaultAccountAdapter):
         return False
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """The first second factor is set up right after the password; afterwards allauth's rule holds."""
-        from allauth.mfa.utils import is_mfa_enabled
-
-        user = getattr(context.request, "user", None)
-        if app == "allauth.mfa" and user is not None and not is_mfa_enabled(user):
+        """Whoever just signed in is not asked again; afterwards allauth's rule holds."""
+        began = context.request.session.get("daypass", {}).get("began", 0)
+        if time.time() - began < account_settings.REAUTHENTICATION_TIMEOUT:
             return False
         return bool(super().is_reauthentication_required(app=app, **kwargs))
 
@@ -134,6 +136,11 @@ class MfaAdapter(DefaultMFAAdapter):
 
     def decrypt(self, encrypted_text: str) -> str:
         return unseal(encrypted_text, place="second-factor").decode()
+
+    def build_totp_svg(self, url: str) -> str:
+        """On a white ground, so that it can be scanned in the dark theme too."""
+        made = qrcode.make(url, image_factory=SvgPathFillImage)
+        return str(made.to_string(encoding="unicode"))
 
     def get_totp_label(self, user: Person) -> str:
         return user.handle

@@ -7,7 +7,7 @@ The pages of this module and what they are given:
 - `accounts/going.html`: `name` and `url` of where the browser is going; it goes by itself.
 - `accounts/problem.html`: `message`, `reference`, `again` (an address, or "" when trying again does not help).
 - `accounts/signed_out.html`: nothing.
-- `accounts/test_result.html`: `test`, a SignInTest.
+- `accounts/test_result.html`: `test`, a SignInTest; `attributes`, `userinfo` and `person_attributes` as pairs.
 """
 
 from __future__ import annotations
@@ -527,7 +527,18 @@ def provider_test_result(request: HttpRequest, test_id: UUID) -> HttpResponse:
     test = queries.test_of(test_id, _person(request))
     if test is None:
         raise Http404
-    return render(request, "accounts/test_result.html", {"test": test})
+    arrived = test.arrived
+    return render(
+        request,
+        "accounts/test_result.html",
+        {
+            "test": test,
+            # As pairs: a claim of the name `items` must not be taken for the method.
+            "person_attributes": list(test.became.get("attributes", {}).items()),
+            "attributes": list(arrived.get("attributes", {}).items()),
+            "userinfo": list((arrived.get("userinfo") or {}).items()),
+        },
+    )
 
 
 # --- Signing out

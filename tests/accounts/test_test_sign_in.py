@@ -142,7 +142,9 @@ def test_what_arrives_is_shown_as_text(staff, idp):
     finished = web.post_answer(
         staff,
         "acme",
-        idp.answer(begin(staff), attributes={"displayName": ["<script>alert(1)</script>"]}),
+        idp.answer(
+            begin(staff), attributes={"displayName": ["<script>alert(1)</script>"], "items": ["x"]}
+        ),
     )
 
     page = staff.get(finished["Location"], secure=True).content.decode()
