@@ -11,6 +11,18 @@
   fold();
   narrow.addEventListener("change", fold);
 
+  // On a narrow screen a row becomes a card: every value then needs its heading beside it.
+  for (const table of document.querySelectorAll(".list-table")) {
+    const names = [...table.querySelectorAll("thead th")].map((head) =>
+      head.textContent.replace(/[↑↓]/g, "").trim(),
+    );
+    for (const row of table.tBodies[0].rows) {
+      [...row.cells].forEach((cell, at) => {
+        if (cell.tagName === "TD" && cell.textContent.trim()) cell.dataset.label = names[at];
+      });
+    }
+  }
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-admin-copy]");
     if (!button) return;

@@ -199,7 +199,11 @@ def sessions_of_person(request: HttpRequest, person: Any) -> Panel:
     return Panel(
         "Sessions",
         "admin/sessions.html",
-        {"rows": _rows(found), "of": "person", "all_url": list_url(Session, q=person.handle)},
+        {
+            "rows": _rows(found),
+            "of": "person",
+            "all_url": list_url(Session, person__id__exact=person.pk),
+        },
     )
 
 
@@ -209,7 +213,7 @@ def sessions_of_role(request: HttpRequest, role: Any) -> Panel:
     return Panel(
         "Sessions",
         "admin/sessions.html",
-        {"rows": _rows(found), "of": "role", "all_url": list_url(Session, q=role.name)},
+        {"rows": _rows(found), "of": "role", "all_url": list_url(Session, role__id__exact=role.pk)},
     )
 
 

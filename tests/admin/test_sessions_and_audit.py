@@ -64,6 +64,19 @@ def test_sessions_are_filtered_and_found(admin_client, grace, okta):
     assert "grace-one" in by_person and "linus-one" not in by_person
 
 
+def test_the_pages_of_a_person_and_a_role_lead_to_all_their_sessions(admin_client, grace, okta):
+    mine = session_of(grace, session_name="grace-one")
+    session_of(make.person("linus", at=okta), session_name="linus-one")
+
+    for thing in (grace, mine.role):
+        label = thing._meta.label_lower.replace(".", "/")
+        page = admin_client.get(f"/admin/{label}/{thing.pk}/change/").content.decode()
+        link = page.split('href="/admin/broker/session/?')[1].split('"')[0]
+        found = admin_client.get(f"/admin/broker/session/?{link}").content.decode()
+        assert "grace-one" in found
+        assert "linus-one" not in found
+
+
 def test_ending_a_session_says_until_when_the_keys_still_work(admin_client, ada, grace):
     session = session_of(grace, expires_at=timezone.now() + timedelta(minutes=30))
 
