@@ -11,7 +11,7 @@ from cryptography import x509
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -51,6 +51,7 @@ from broker.backoffice import (
     contributes,
     figures,
     finders,
+    how_many,
     list_url,
     panel,
     steps,
@@ -574,7 +575,11 @@ class IdentityProviderAdmin(DaypassAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(person_count=Count("people"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(person_count=how_many(Person.objects.all(), "provider"))
+        )
 
     # The list
 
@@ -592,7 +597,7 @@ class IdentityProviderAdmin(DaypassAdmin):
     def where(self, provider: IdentityProvider) -> str:
         return provider.issuer or provider.entity_id
 
-    @admin.display(description="people", ordering="person_count")
+    @admin.display(description="people")
     def people(self, provider: Any) -> Any:
         return provider.person_count
 
@@ -892,7 +897,11 @@ class PersonAdmin(DetailAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(group_count=Count("memberships"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(group_count=how_many(Membership.objects.all(), "person"))
+        )
 
     @admin.display(description="person", ordering="handle")
     def who(self, person: Person) -> str:
@@ -906,7 +915,7 @@ class PersonAdmin(DetailAdmin):
     def vouched_for_by(self, person: Person) -> str:
         return person.provider.name if person.provider else "local emergency account"
 
-    @admin.display(description="groups", ordering="group_count")
+    @admin.display(description="groups")
     def in_groups(self, person: Any) -> Any:
         return person.group_count
 
@@ -1057,7 +1066,11 @@ class DirectoryGroupAdmin(DaypassAdmin):
     fieldsets = ((None, {"fields": ("provider", "key", "name", "confers_staff")}),)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(member_count=Count("memberships"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(member_count=how_many(Membership.objects.all(), "group"))
+        )
 
     @admin.display(description="group", ordering="key")
     def group(self, group: DirectoryGroup) -> str:
@@ -1065,7 +1078,7 @@ class DirectoryGroupAdmin(DaypassAdmin):
             return group.key
         return format_html('{} <span class="soft mono">{}</span>', group.name, group.key)
 
-    @admin.display(description="members", ordering="member_count")
+    @admin.display(description="members")
     def members(self, group: Any) -> Any:
         return group.member_count
 

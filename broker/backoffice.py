@@ -15,6 +15,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import models
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 from django.http import (
     Http404,
     HttpRequest,
@@ -488,6 +490,15 @@ def url_of(thing: models.Model) -> str:
     return reverse(
         f"admin:{thing._meta.app_label}_{thing._meta.model_name}_change", args=(thing.pk,)
     )
+
+
+def how_many(rows: models.QuerySet[Any], by: str) -> Any:
+    """A column that counts `rows` of each object on a page, by the name of their foreign key to it.
+
+    A subquery, so that it costs as much as the page shows and not as much as the table holds.
+    """
+    mine = rows.filter(**{by: OuterRef("pk")}).order_by().values(by)
+    return Coalesce(Subquery(mine.annotate(number=Count("pk")).values("number")), 0)
 
 
 def titled(title: str, kind: type[admin.FieldListFilter]) -> type[admin.FieldListFilter]:

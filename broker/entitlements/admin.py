@@ -11,7 +11,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -42,6 +42,7 @@ from broker.backoffice import (
     contributes,
     figures,
     finders,
+    how_many,
     list_url,
     panel,
     spoken,
@@ -57,7 +58,7 @@ from broker.entitlements.drafts import (
     MappingDraft,
     RoleDraft,
 )
-from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment
+from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, MappingRole
 from broker.entitlements.models import Mapping as RoleMapping
 from broker.entitlements.rules import Allowed, MappingFacts, conditions_of, limits_of
 from broker.errors import DaypassError
@@ -220,7 +221,11 @@ class EnvironmentAdmin(DaypassAdmin):
     fieldsets = ((None, {"fields": (("name", "colour"), "production", "position")}),)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(account_count=Count("accounts"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(account_count=how_many(AwsAccount.objects.all(), "environment"))
+        )
 
     @admin.display(description="environment", ordering="name")
     def environment(self, environment: Environment) -> str:
@@ -230,7 +235,7 @@ class EnvironmentAdmin(DaypassAdmin):
     def marked(self, environment: Environment) -> str:
         return _environment_chip(environment)
 
-    @admin.display(description="accounts", ordering="account_count")
+    @admin.display(description="accounts")
     def accounts(self, environment: Any) -> Any:
         return environment.account_count
 
@@ -337,7 +342,11 @@ class AwsAccountAdmin(DaypassAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(role_count=Count("roles"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(role_count=how_many(AwsRole.objects.all(), "account"))
+        )
 
     @admin.display(description="account", ordering="name")
     def account(self, account: AwsAccount) -> str:
@@ -351,7 +360,7 @@ class AwsAccountAdmin(DaypassAdmin):
     def kind(self, account: AwsAccount) -> str:
         return _environment_chip(account.environment)
 
-    @admin.display(description="roles", ordering="role_count")
+    @admin.display(description="roles")
     def roles(self, account: Any) -> str:
         return format_html(
             '<a href="{}">{}</a>',
@@ -527,7 +536,11 @@ class AwsRoleAdmin(DaypassAdmin):
         return lookup.startswith("account__id") or super().lookup_allowed(lookup, value, request)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(mapping_count=Count("links"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(mapping_count=how_many(MappingRole.objects.all(), "role"))
+        )
 
     @admin.display(description="role", ordering="name")
     def role(self, role: AwsRole) -> str:
@@ -551,7 +564,7 @@ class AwsRoleAdmin(DaypassAdmin):
     def longest(self, role: AwsRole) -> str:
         return spoken(role.max_seconds)
 
-    @admin.display(description="mappings", ordering="mapping_count")
+    @admin.display(description="mappings")
     def mapped(self, role: Any) -> Any:
         return role.mapping_count
 
@@ -767,17 +780,30 @@ def mappings_of_group(request: HttpRequest, group: DirectoryGroup) -> Panel:
     return _mappings_panel(RoleMapping.objects.filter(group=group), f"?group={group.pk}")
 
 
+FIRST_ROLES = Prefetch(
+    "links",
+    MappingRole.objects.select_related("role__account").order_by(
+        "role__account__name", "role__name"
+    )[:3],
+    to_attr="first_links",
+)
+"""The first three roles of each mapping on a page: some mappings give a thousand."""
+
+
 def _mappings_panel(mappings: QuerySet[RoleMapping], start: str) -> Panel:
+    found: Any = (
+        mappings.select_related("group__provider")
+        .prefetch_related(FIRST_ROLES)
+        .annotate(role_count=how_many(MappingRole.objects.all(), "mapping"))[:50]
+    )
     rows = [
         {
             "mapping": mapping,
             "url": url_of(mapping),
-            "roles": [str(role) for role in mapping.roles.all()[:5]],
-            "more": max(mapping.role_count - 5, 0),
+            "roles": [str(link.role) for link in mapping.first_links],
+            "more": mapping.role_count - len(mapping.first_links),
         }
-        for mapping in mappings.select_related("group__provider")
-        .prefetch_related("roles__account")
-        .annotate(role_count=Count("roles"))[:50]
+        for mapping in found
     ]
     return Panel(
         "Mappings",
@@ -989,7 +1015,8 @@ class MappingAdmin(DaypassAdmin):
             super()
             .get_queryset(request)
             .select_related("group__provider")
-            .prefetch_related("roles__account")
+            .prefetch_related(FIRST_ROLES)
+            .annotate(role_count=how_many(MappingRole.objects.all(), "mapping"))
         )
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -1008,10 +1035,11 @@ class MappingAdmin(DaypassAdmin):
         return str(mapping.group)
 
     @admin.display(description="get")
-    def gets(self, mapping: RoleMapping) -> str:
-        roles = list(mapping.roles.all())
-        said = format_html_join(", ", "{}", ((_link(role),) for role in roles[:3]))
-        return format_html("{} and {} more", said, len(roles) - 3) if len(roles) > 3 else said
+    def gets(self, mapping: Any) -> str:
+        links = mapping.first_links
+        said = format_html_join(", ", "{}", ((_link(link.role),) for link in links))
+        more = mapping.role_count - len(links)
+        return format_html("{} and {} more", said, more) if more > 0 else said
 
     @admin.display(description="within")
     def within(self, mapping: RoleMapping) -> str:

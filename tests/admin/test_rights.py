@@ -435,6 +435,17 @@ def preview(client, *args, **answers: object) -> str:
     ).content.decode()
 
 
+def test_a_mapping_of_many_roles_names_some_and_counts_the_rest(admin_client, engineers):
+    account = make.account("Payments")
+    make.mapping(engineers, *(make.role(f"Role{number:02}", of=account) for number in range(12)))
+
+    page = admin_client.get("/admin/broker/mapping/").content.decode()
+
+    assert "Role02" in page
+    assert "Role03" not in page
+    assert "and 9 more" in page
+
+
 def test_the_form_shows_who_would_get_it_before_it_is_saved(admin_client, engineers):
     production = make.environment("Production", production=True)
     role = make.role("Developer", of=make.account("Payments", environment=production))

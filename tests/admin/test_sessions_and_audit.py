@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from broker.audit.admin import WHOLE_AT_ONCE
+from broker.audit.admin import WHOLE_AT_ONCE, WORDS
 from broker.audit.models import AuditEvent, AuditHead
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record_now
@@ -181,6 +181,10 @@ def test_an_event_is_shown_as_text_whatever_is_in_it(admin_client):
 
     assert "<script>alert(1)</script>" not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_every_kind_of_event_has_words():
+    assert set(WORDS) == {kind.value for kind in Kind}
 
 
 def test_verifying_now_says_that_the_log_is_whole_and_records_who_asked(admin_client, ada, refusal):
