@@ -155,6 +155,8 @@ DATABASES = {
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     DATABASES["default"]["ENGINE"] = "broker.sqlite"
+    # Tests in memory, in every worker of pytest-xdist; it knows that of Django's own engine only.
+    DATABASES["default"]["TEST"] = {"NAME": ":memory:"}
     DATABASES["default"]["OPTIONS"] = {
         # IMMEDIATE: a transaction that will write takes the lock at its start, so none fails half-way.
         "transaction_mode": "IMMEDIATE",
