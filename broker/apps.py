@@ -12,6 +12,7 @@ class BrokerConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
+        import broker.celery  # noqa: F401  (tasks find their application in web processes too)
         from accounts import events
         from broker import (
             checks,  # noqa: F401  (registers the system checks)
