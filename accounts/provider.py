@@ -23,6 +23,7 @@ from django.urls import reverse
 from accounts import saml, services
 from accounts.models import IdentityProvider
 from accounts.rules import PersonClaims, account_id
+from broker.errors import ProviderUnavailable
 
 
 class _Verified:
@@ -94,6 +95,23 @@ class OidcAdapter(OpenIDConnectOAuth2Adapter):
     @property
     def openid_config(self) -> dict[str, Any]:
         return dict(self.row.discovery)
+
+    @property
+    def authorize_url(self) -> str:
+        return self._endpoint("authorization_endpoint")
+
+    @property
+    def access_token_url(self) -> str:
+        return self._endpoint("token_endpoint")
+
+    def _endpoint(self, name: str) -> str:
+        found = self.row.discovery.get(name)
+        if not isinstance(found, str):
+            raise ProviderUnavailable(
+                cause=f"The provider's {name} is not known.",
+                remedy="Save or refresh the provider, so that its discovery document is read.",
+            )
+        return found
 
     def get_callback_url(self, request: HttpRequest, app: Any) -> str:
         return callback_url(self.row)

@@ -24,7 +24,10 @@ from urllib.parse import parse_qsl, urlsplit
 from xml.sax.saxutils import escape
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from django.conf import settings
 from lxml import etree
 from onelogin.saml2.auth import OneLogin_Saml2_Auth
@@ -426,8 +429,6 @@ def verify_response(
         response.is_valid(
             _request_data(sp, sp.acs, {}), request_id=expected_request, raise_exceptions=True
         )
-    except SignInRefused:
-        raise
     except Exception as error:  # lxml, xmlsec and python3-saml raise a zoo; every one is a refusal
         raise refused(f"python3-saml: {str(error)[:300]}") from None
     return check_profile(
@@ -686,11 +687,6 @@ def check_redirect_signature(raw_query: str, message: str, provider: Provider) -
 
 
 def _signature_fits(pem: str, signature: bytes, signed: str, algorithm: str) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
     family, _, name = algorithm.rpartition("#")[2].partition("-")
     digest = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}[name]
     key = x509.load_pem_x509_certificate(pem.encode()).public_key()
@@ -699,9 +695,13 @@ def _signature_fits(pem: str, signature: bytes, signed: str, algorithm: str) -> 
             key.verify(signature, signed.encode(), padding.PKCS1v15(), digest)
             return True
         if family == "ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
-            half = len(signature) // 2
-            pair = (int.from_bytes(signature[:half]), int.from_bytes(signature[half:]))
-            key.verify(encode_dss_signature(*pair), signed.encode(), ec.ECDSA(digest))
+            half = (key.key_size + 7) // 8
+            if (
+                len(signature) == 2 * half
+            ):  # as XML signatures write it; otherwise DER, as OpenSSL does
+                pair = (int.from_bytes(signature[:half]), int.from_bytes(signature[half:]))
+                signature = encode_dss_signature(*pair)
+            key.verify(signature, signed.encode(), ec.ECDSA(digest))
             return True
     except (InvalidSignature, ValueError):
         return False

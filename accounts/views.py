@@ -72,7 +72,6 @@ def _problem(
     row: IdentityProvider | None,
     *,
     status: int = 0,
-    to: str = "",
 ) -> HttpResponse:
     """One page for everything: what to do and a reference. The reason goes to the audit log, never to a stranger."""
     now = timezone.now()
@@ -80,19 +79,18 @@ def _problem(
     reference = services.new_reference()
     retry = True
     match error:
-        case SignInRefused():
-            code, reason = error.code, " ".join(filter(None, (error.cause, error.remedy)))
-            message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403
         case ProviderUnavailable():
-            code, reason = error.code, error.cause
+            code, reason = error.code, _whole(error)
             message, status = error.message, 503
         case KeyUnavailable():
-            code, reason = error.code, " ".join(filter(None, (error.cause, error.remedy)))
+            code, reason = error.code, _whole(error)
             message, status, retry = f"Daypass cannot sign anybody in right now. {ASK}", 503, False
+        case DaypassError():
+            code, reason = error.code, _whole(error)
+            message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403
         case _:
             code, reason = "failed", f"Daypass failed: {type(error).__name__}."
-            message, status = f"You could not be signed in. {TRY_AGAIN}", status or 500
-            status = 403 if status == 500 else status
+            message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403
             log.error("sign-in failed", exc_info=error, extra={"reference": reference})
     log.warning(
         "sign-in refused",
@@ -108,8 +106,10 @@ def _problem(
             log.error("refusal not recorded", extra={"code": unrecorded.code})
     again = ""
     if retry:
-        query = urlencode({name: value for name, value in (("to", to), ("stay", "1")) if value})
-        again = f"{reverse('sign_in')}?{query}"
+        to = places.keep(getattr(request, "wanted_page", ""))
+        again = (
+            f"{reverse('sign_in')}?{urlencode({'to': to, 'stay': '1'} if to else {'stay': '1'})}"
+        )
     return render(
         request,
         "accounts/problem.html",
@@ -203,6 +203,7 @@ def sign_in_start(request: HttpRequest, slug: str) -> HttpResponse:
     if row is None or not row.enabled:
         raise Http404
     to = places.find(request.POST.get("to", ""))
+    request.wanted_page = to  # type: ignore[attr-defined]  # for the way back, should this fail
     response = _begin(request, row, process=LOGIN, to=to, fresh=request.POST.get("fresh") == "1")
     response.set_cookie(
         LAST_COOKIE,
@@ -422,6 +423,7 @@ def _finish(
     *,
     logout: Mapping[str, str] | None = None,
 ) -> HttpResponse:
+    request.wanted_page = state.get("next") or ""  # type: ignore[attr-defined]
     if state.get("process") == TEST:
         return _finish_test(request, row, state, verify, now)
     if state.get("process") != LOGIN:

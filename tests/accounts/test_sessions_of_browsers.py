@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -213,6 +215,16 @@ def test_a_deep_link_survives_sign_in_with_oidc(oidc_row, op):
     finished = web.oidc_sign_in(browser, op, to=to)
 
     assert finished["Location"] == DEEP
+
+
+def test_a_deep_link_survives_a_sign_in_that_failed(saml_row, idp):
+    browser = web.browser()
+    page = web.saml_sign_in(browser, idp, to=places.keep(DEEP), sign_assertion=False)
+    again = unescape(re.search(r'href="(/sign-in/\?[^"]+)"', page.content.decode())[1])
+
+    to = get(browser, again).context["to"]
+
+    assert web.saml_sign_in(browser, idp, to=to)["Location"] == DEEP
 
 
 @pytest.mark.parametrize(

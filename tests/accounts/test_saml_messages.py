@@ -1,0 +1,394 @@
+"""SAML messages by themselves: what is turned away before any signature is looked at, and logout signatures."""
+
+from __future__ import annotations
+
+import base64
+from copy import deepcopy
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from accounts import saml
+from broker.errors import SignInRefused
+from tests.accounts.idp_saml import DS, SAML, SAMLP, Request
+
+SP = saml.ServiceProvider(slug="acme", origin="https://daypass.test")
+EC14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
+
+
+@pytest.fixture(scope="session")
+def provider(idp):
+    return saml.Provider(idp.entity_id, idp.sso_url, idp.slo_url, (idp.certificate,))
+
+
+@pytest.fixture(scope="session")
+def good(idp):
+    request = Request("_r", SP.entity_id, SP.acs, None, False, b"", "")
+    signed = idp.sign(idp.build(request, attributes={"groups": ["a"]}))
+    return etree.fromstring(signed)
+
+
+def reason(call) -> str:
+    with pytest.raises(SignInRefused) as refusal:
+        call()
+    return refusal.value.cause
+
+
+def first(root, name, namespace=DS):
+    return next(root.iter(f"{{{namespace}}}{name}"))
+
+
+def test_a_good_response_passes_the_gate(good, provider):
+    saml.gate(deepcopy(good), provider)
+
+
+def _second_assertion_inside(root):
+    first(root, "Subject", SAML).append(deepcopy(first(root, "Assertion", SAML)))
+
+
+def _no_assertion(root):
+    root.remove(first(root, "Assertion", SAML))
+
+
+def _encrypted(root):
+    etree.SubElement(root, f"{{{SAML}}}EncryptedAssertion")
+
+
+def _same_id(root):
+    first(root, "Assertion", SAML).set("ID", root.get("ID"))
+
+
+def _foreign_id(root):
+    first(root, "Subject", SAML).set("{urn:x}id", "x")
+
+
+def _lower_id(root):
+    first(root, "Subject", SAML).set("Id", "x")
+
+
+def _extensions(root):
+    etree.SubElement(root, f"{{{SAMLP}}}Extensions")
+
+
+def _second_signature(root):
+    root.append(deepcopy(first(root, "Signature")))
+
+
+def _signature_elsewhere(root):
+    first(root, "Subject", SAML).append(deepcopy(first(root, "Signature")))
+
+
+def _loose_parts(root):
+    etree.SubElement(root, f"{{{DS}}}KeyInfo")
+
+
+def _manifest(root):
+    etree.SubElement(first(root, "Signature"), f"{{{DS}}}Object")
+
+
+def _retrieval(root):
+    etree.SubElement(first(root, "KeyInfo"), f"{{{DS}}}RetrievalMethod", URI="file:///etc/passwd")
+
+
+def _cipher(root):
+    etree.SubElement(
+        first(root, "KeyInfo"),
+        "{http://www.w3.org/2001/04/xmlenc#}CipherReference",
+        URI="file:///x",
+    )
+
+
+def _whole_document(root):
+    first(root, "Reference").set("URI", "")
+
+
+def _elsewhere(root):
+    first(root, "Reference").set("URI", "https://evil.example/")
+
+
+def _no_transforms(root):
+    first(root, "Reference").remove(first(root, "Transforms"))
+
+
+def _xpath(root):
+    first(root, "Transform").set("Algorithm", "http://www.w3.org/TR/1999/REC-xpath-19991116")
+
+
+def _xslt(root):
+    etree.SubElement(
+        first(root, "Transforms"),
+        f"{{{DS}}}Transform",
+        Algorithm="http://www.w3.org/TR/1999/REC-xslt-19991116",
+    )
+
+
+def _with_comments(root):
+    list(root.iter(f"{{{DS}}}Transform"))[1].set("Algorithm", EC14N + "WithComments")
+
+
+def _inclusive(root):
+    first(root, "CanonicalizationMethod").set(
+        "Algorithm", "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
+    )
+
+
+def _hmac(root):
+    first(root, "SignatureMethod").set("Algorithm", DS + "hmac-sha1")
+
+
+def _md5(root):
+    first(root, "DigestMethod").set("Algorithm", "http://www.w3.org/2001/04/xmldsig-more#md5")
+
+
+def _old_version(root):
+    root.set("Version", "1.1")
+
+
+@pytest.mark.parametrize(
+    ("bend", "told"),
+    [
+        (_second_assertion_inside, "2 assertions"),
+        (_no_assertion, "0 assertions"),
+        (_encrypted, "encrypted"),
+        (_same_id, "same id"),
+        (_foreign_id, "foreign id"),
+        (_lower_id, "foreign id"),
+        (_extensions, "extensions"),
+        (_second_signature, "where none belongs"),
+        (_signature_elsewhere, "where none belongs"),
+        (_loose_parts, "outside a signature"),
+        (_manifest, "holds Object"),
+        (_retrieval, "holds RetrievalMethod"),
+        (_cipher, "holds CipherReference"),
+        (_whole_document, "does not cover exactly"),
+        (_elsewhere, "does not cover exactly"),
+        (_no_transforms, "other transforms"),
+        (_xpath, "other transforms"),
+        (_xslt, "other transforms"),
+        (_with_comments, "other transforms"),
+        (_inclusive, "CanonicalizationMethod is not one"),
+        (_hmac, "SignatureMethod is not one"),
+        (_md5, "DigestMethod is not one"),
+        (_old_version, "not a SAML 2.0 response"),
+    ],
+)
+def test_another_shape_is_turned_away_before_any_cryptography(good, provider, bend, told):
+    root = deepcopy(good)
+    bend(root)
+
+    assert told in reason(lambda: saml.gate(root, provider))
+
+
+@pytest.mark.parametrize(
+    ("xml", "told"),
+    [
+        (b"\xff", "UTF-8"),
+        ("<a>ü</a>".encode("latin-1"), "UTF-8"),
+        ("<a/>".encode("utf-16"), "UTF-8"),
+        (b'<?xml version="1.0" encoding="utf-7"?><a>+ADw-</a>', ""),
+        (b"<!DOCTYPE a><a/>", "DOCTYPE"),
+        (b"<a><!-- x --></a>", "comment"),
+        (b"<a><![CDATA[x]]></a>", "CDATA"),
+        (b"<a><?x y?></a>", "processing instruction"),
+        (b"<a/>" * 25000, "too many elements"),
+        (b"<a>" * 60 + b"</a>" * 60, "nested too deeply"),
+        (b"<a>&x;</a>", "not XML"),
+        (b"<a", "not XML"),
+        (b"<a/><b/>", "not XML"),
+        (b"<a>\x00</a>", "not XML"),
+        (b"", "not XML"),
+    ],
+)
+def test_text_that_could_be_read_in_two_ways_is_turned_away(xml, told):
+    if told:
+        assert told in reason(lambda: saml.parse(xml))
+    else:  # what the declaration says about its encoding is not believed: it is UTF-8
+        assert saml.parse(xml).text == "+ADw-"
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_refused_quietly(raw):
+    with pytest.raises(SignInRefused):
+        saml.in_response_to(base64.b64encode(raw).decode())
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_refused_quietly(text):
+    with pytest.raises(SignInRefused):
+        saml.in_response_to(text)
+
+
+def test_a_provider_without_certificates_lets_nobody_in(good, provider):
+    bare = saml.Provider(provider.entity_id, provider.sso_url, provider.slo_url, ())
+
+    told = reason(
+        lambda: saml.verify_response(
+            base64.b64encode(etree.tostring(good)).decode(),
+            sp=SP,
+            provider=bare,
+            expected_request="_r",
+            now=datetime.now(UTC),
+        )
+    )
+
+    assert "No certificate" in told
+
+
+# --- Request ids
+
+
+def test_a_request_id_is_recognised_for_ten_minutes_by_the_provider_it_was_for():
+    made = saml.request_id("acme", purpose="sign-in", now=1_800_000_000)
+
+    def ours(slug="acme", purpose="sign-in", after=0):
+        return saml.is_our_request_id(made, slug, purpose=purpose, now=1_800_000_000 + after)
+
+    assert ours()
+    assert ours(after=599)
+    assert not ours(after=601)
+    assert not ours(after=-60)
+    assert not ours(slug="other")
+    assert not ours(purpose="sign-out")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda i: i[:-1] + "0", lambda i: "_" + i, lambda i: "", str.upper]
+)
+def test_an_altered_request_id_is_not_ours(change):
+    made = "_6b49d200." + "a" * 32 + "." + "b" * 31 + "1"
+    real = saml.request_id("acme", purpose="sign-in")
+
+    assert not saml.is_our_request_id(made, "acme", purpose="sign-in")
+    changed = change(real)
+    assert changed == real or not saml.is_our_request_id(changed, "acme", purpose="sign-in")
+
+
+def test_request_ids_are_xml_names_and_never_the_same():
+    made = {saml.request_id("acme", purpose="sign-in") for _ in range(200)}
+
+    assert len(made) == 200
+    for one in made:
+        etree.fromstring(f'<a xml:id="{one}"/>')
+
+
+# --- Logout signatures
+
+
+@pytest.fixture(scope="module")
+def curve():
+    """A provider with an elliptic-curve key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    name = x509.Name([])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now.replace(year=now.year + 1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM).decode()
+    return key, saml.Provider("https://curve", "https://curve/sso", "https://curve/slo", (pem,))
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["as XML signatures", "as OpenSSL"])
+def test_a_logout_signature_by_an_elliptic_curve_key_fits(curve, raw):
+    key, provider = curve
+    algorithm = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
+    query = f"SAMLRequest=abc&SigAlg={quote(algorithm, safe='')}"
+    signature = key.sign(query.encode(), ec.ECDSA(hashes.SHA256()))
+    if raw:
+        signature = b"".join(n.to_bytes(32) for n in decode_dss_signature(signature))
+    encoded = quote(base64.b64encode(signature).decode(), safe="")
+
+    saml.check_redirect_signature(f"{query}&Signature={encoded}", "SAMLRequest", provider)
+
+    told = reason(
+        lambda: saml.check_redirect_signature(
+            f"{query.replace('abc', 'abd')}&Signature={encoded}", "SAMLRequest", provider
+        )
+    )
+    assert "does not fit" in told
+
+
+def test_a_logout_signature_of_another_kind_of_key_does_not_fit(curve, idp, provider):
+    url = idp.redirect("https://x/", "SAMLRequest", b"<a/>").partition("?")[2]
+
+    saml.check_redirect_signature(url, "SAMLRequest", provider)
+    assert "does not fit" in reason(
+        lambda: saml.check_redirect_signature(url, "SAMLRequest", curve[1])
+    )
+
+
+@pytest.mark.parametrize("junk", ["", "***", "AAAA", "A" * 40_000])
+def test_a_logout_message_that_is_not_deflated_is_refused(junk):
+    with pytest.raises(SignInRefused):
+        saml.parse(saml.inflate(junk))
+
+
+def _message(idp, provider, change):
+    root = etree.fromstring(idp.logout_request(SP.sls, name_id="u-1"))
+    change(root)
+    url = idp.redirect(SP.sls, "SAMLRequest", etree.tostring(root))
+    raw = url.partition("?")[2]
+    from urllib.parse import parse_qs
+
+    return saml.verify_logout_request(
+        raw, parse_qs(raw)["SAMLRequest"][0], sp=SP, provider=provider, now=datetime.now(UTC)
+    )
+
+
+def test_a_good_logout_request_names_whom_it_is_about(idp, provider):
+    asked = _message(idp, provider, lambda root: None)
+
+    assert (asked.name_id, asked.session_indexes) == ("u-1", ("s-1",))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda r: r.set("Destination", "https://evil.example/"), "another address"),
+        (lambda r: r.attrib.pop("Destination"), "another address"),
+        (lambda r: r.set("Version", "1.1"), "not a SAML LogoutRequest"),
+        (lambda r: r.set("NotOnOrAfter", "2020-01-01T00:00:00Z"), "expired"),
+        (lambda r: r.set("IssueInstant", "2020-01-01T00:00:00Z"), "too old"),
+        (lambda r: r.attrib.pop("IssueInstant"), "not a time"),
+        (lambda r: r.remove(r.find(f"{{{SAML}}}NameID")), "names nobody"),
+        (lambda r: r.remove(r.find(f"{{{SAML}}}Issuer")), "another issuer"),
+        (lambda r: setattr(r.find(f"{{{SAML}}}Issuer"), "text", "x"), "another issuer"),
+        (lambda r: r.attrib.pop("ID"), "names nobody"),
+    ],
+)
+def test_a_logout_request_that_is_not_for_us_now_is_refused(idp, provider, change, told):
+    assert told in reason(lambda: _message(idp, provider, change))
+
+
+def test_a_logout_response_to_nothing_of_ours_is_refused(idp, provider):
+    from urllib.parse import parse_qs
+
+    raw = idp.redirect(
+        SP.sls, "SAMLResponse", idp.logout_response(SP.sls, in_response_to="_x")
+    ).partition("?")[2]
+
+    told = reason(
+        lambda: saml.verify_logout_response(
+            raw,
+            parse_qs(raw)["SAMLResponse"][0],
+            sp=SP,
+            provider=provider,
+            now=datetime.now(UTC),
+        )
+    )
+
+    assert "no request of ours" in told
