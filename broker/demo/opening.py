@@ -37,6 +37,7 @@ def main() -> int:
 
             if seed_fleet(goes_on=lambda: os.getppid() == supervisor):
                 _mark_filled(stage)
+        _verify_audit()
     except Exception:
         os.kill(supervisor, signal.SIGTERM)
         raise
@@ -81,6 +82,16 @@ def _fill(stage: Stage) -> bool:
 
     seed(stage)
     return True
+
+
+def _verify_audit() -> None:
+    """What beat does every quarter of an hour: nobody should open the admin to a warning that it is overdue."""
+    import django
+
+    django.setup()
+    from broker.audit.tasks import verify_recent
+
+    verify_recent()
 
 
 def _mark_filled(stage: Stage) -> None:
