@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from allauth.account.auth_backends import AuthenticationBackend
+from django.db import DEFAULT_DB_ALIAS
 from django.http import HttpRequest
 
-from accounts.models import Person
+from accounts.models import IdentityProvider, Person
+from broker.prepared import Prepared
+
+_OWN = [field.attname for field in Person._meta.concrete_fields]
+_ITS = ["id", "slug", "name", "protocol", "enabled"]
+_person = Prepared(
+    lambda id: (
+        Person.objects.filter(pk=id)
+        .order_by()
+        .values_list(*_OWN, *(f"provider__{name}" for name in _ITS))
+    )
+)
 
 
 class PersonBackend(AuthenticationBackend):
@@ -20,6 +33,14 @@ class PersonBackend(AuthenticationBackend):
         return found
 
     def get_user(self, user_id: Any) -> Person | None:
-        """With the provider in the same read: every request asks whether it is still switched on."""
-        found = Person.objects.select_related("provider").filter(pk=user_id).first()
-        return found if found is not None and self.user_can_authenticate(found) else None
+        """With the provider in the same read: every request asks whether it is still switched on.
+
+        Of the provider only what names it comes along; its metadata and keys would be parsed for every request.
+        """
+        rows = _person(id=user_id if isinstance(user_id, UUID) else UUID(str(user_id)))
+        if not rows:
+            return None
+        own, its = rows[0][: len(_OWN)], rows[0][len(_OWN) :]
+        found = Person.from_db(DEFAULT_DB_ALIAS, _OWN, own)
+        found.provider = IdentityProvider.from_db(DEFAULT_DB_ALIAS, _ITS, its) if its[0] else None
+        return found if self.user_can_authenticate(found) else None

@@ -9,6 +9,22 @@ from django.db.models import QuerySet
 
 from accounts.identity import GroupRef, Principal, Proof
 from accounts.models import IdentityProvider, Membership, Person, SignInTest
+from broker.prepared import Prepared
+
+_memberships_of = Prepared(
+    lambda person_id: (
+        Membership.objects.filter(person_id=person_id, group__provider__enabled=True)
+        .order_by()
+        .values_list(
+            "group_id",
+            "group__provider_id",
+            "group__key",
+            "group__name",
+            "source",
+            "confirmed_at",
+        )
+    )
+)
 
 
 def principal_of(person: Person, proof: Proof, *, address: str) -> Principal:
@@ -17,16 +33,7 @@ def principal_of(person: Person, proof: Proof, *, address: str) -> Principal:
     Stale memberships are included with the time at which they went stale; groups of providers that are switched off
     are not there at all.
     """
-    rows = Membership.objects.filter(
-        person_id=person.pk, group__provider__enabled=True
-    ).values_list(
-        "group_id",
-        "group__provider_id",
-        "group__key",
-        "group__name",
-        "source",
-        "confirmed_at",
-    )
+    rows = _memberships_of(person_id=person.pk)
     age = settings.DAYPASS_MEMBERSHIP_MAX_AGE
     groups = tuple(
         GroupRef(

@@ -1,7 +1,7 @@
-"""Reads whose SQL is built once, for the few queries that run with every issue of credentials.
+"""Statements whose SQL is built once, for the few that run with every request or every issue of credentials.
 
 Django builds a query's SQL anew for each call: 0.3 ms of CPU for a small one, 3 ms for one with many joins, several
-times what the database needs to answer it. Everything else is read in the ordinary way.
+times what the database needs to answer it. Everything else is read and written in the ordinary way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,33 @@ class Prepared:
                 for place, (converters, expression) in compiler.get_converters(columns).items()
             ),
         )
+
+
+class PreparedInsert:
+    """Inserts rows of one model, complete with their primary keys: `PreparedInsert(Thing)([one, other])`.
+
+    Like `bulk_create` it calls no `save()` and sends no signals. Fields keep their own conversion.
+    """
+
+    def __init__(self, model: type[Model]) -> None:
+        self._model = model
+        self._fields = model._meta.concrete_fields
+
+    def __call__(self, objects: Sequence[Model]) -> None:
+        handle = connections[DEFAULT_DB_ALIAS]
+        quote = handle.ops.quote_name
+        columns = ", ".join(quote(str(field.column)) for field in self._fields)
+        row = f"({', '.join(['%s'] * len(self._fields))})"
+        table = quote(self._model._meta.db_table)
+        parameters = [
+            field.get_db_prep_save(field.pre_save(one, True), handle)
+            for one in objects
+            for field in self._fields
+        ]
+        with handle.cursor() as cursor:
+            # Names of our own tables and columns, and nothing else, stand in the text.
+            sql = f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * len(objects))}"  # noqa: S608
+            cursor.execute(sql, parameters)
 
 
 def _mark(value: Any, number: int) -> Any:

@@ -7,11 +7,11 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from accounts.models import Person
 from broker.entitlements.models import Mapping
-from broker.prepared import Prepared
+from broker.prepared import Prepared, PreparedInsert
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -104,3 +104,31 @@ def test_threads_have_a_statement_each_and_the_same_answer():
         thread.join()
 
     assert answers == [list(of_person(alice.id))] * 80
+
+
+def test_prepared_inserts_write_what_saving_would(django_assert_num_queries):
+    provider, insert = make.provider(), PreparedInsert(Person)
+    made = [
+        Person(handle=f"p{n}", provider=provider, subject=f"s{n}", attributes={"team": ["ä", "'"]})
+        for n in range(3)
+    ]
+
+    with django_assert_num_queries(1):
+        insert(made)
+
+    for one in made:
+        read = Person.objects.get(pk=one.pk)
+        assert (read.handle, read.attributes, read.created_at, read.is_active) == (
+            one.handle,
+            {"team": ["ä", "'"]},
+            one.created_at,
+            True,
+        )
+        assert read.last_login is None
+
+
+def test_a_prepared_insert_keeps_the_rules_of_the_table():
+    person = make.person("alice")
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        PreparedInsert(Person)([Person(handle="alice", provider=person.provider, subject="other")])

@@ -16,7 +16,7 @@ from django.utils import timezone
 from broker.audit.models import AuditEvent, AuditHead
 from broker.audit.rules import GENESIS, Kind, Link, chain_hash, fit
 from broker.errors import AuditBroken
-from broker.prepared import Prepared
+from broker.prepared import Prepared, PreparedInsert
 
 _REFERENCE_LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -115,7 +115,8 @@ def record_all(entries: Sequence[Entry]) -> list[AuditEvent]:
             event = _next_event(entry, data, seq=seq + 1, previous_hash=previous_hash)
             events.append(event)
             seq, previous_hash = event.seq, event.hash
-        AuditEvent.objects.bulk_create(events)
+        for start in range(0, len(events), _ROWS):
+            _insert(events[start : start + _ROWS])
         AuditHead.objects.filter(pk=1).update(seq=seq, hash=previous_hash)
     except DatabaseError as error:
         raise AuditBroken(
@@ -159,6 +160,10 @@ def record_now(kind: Kind, **details: Any) -> AuditEvent:
     with transaction.atomic():
         return record(kind, **details)
 
+
+_insert = PreparedInsert(AuditEvent)
+_ROWS = 50
+"""Rows in one statement: SQLite takes some hundred parameters at least."""
 
 _head = Prepared(
     lambda id: (

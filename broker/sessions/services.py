@@ -15,6 +15,7 @@ from django.utils import timezone
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Entry, Subject, record_all
 from broker.errors import DaypassError
+from broker.prepared import PreparedInsert
 from broker.sessions.models import Session
 
 PENDING_LIMIT = timedelta(seconds=45)
@@ -88,7 +89,7 @@ def open_session(opening: Opening, *, session_id: UUID) -> None:
     """Write the pending row, in the caller's transaction together with the verdict that allowed it."""
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("a session is opened in the transaction of its verdict")
-    Session(
+    session = Session(
         id=session_id,
         person_id=opening.person_id,
         role_id=opening.role_id,
@@ -100,7 +101,11 @@ def open_session(opening: Opening, *, session_id: UUID) -> None:
         requested_at=timezone.now(),
         address=opening.address or None,
         client=opening.client[:200],
-    ).save(force_insert=True)
+    )
+    _insert([session])
+
+
+_insert = PreparedInsert(Session)
 
 
 def activate(session_id: UUID, answer: Answer, about: About, *, also: Sequence[Entry] = ()) -> None:
