@@ -118,8 +118,11 @@ def _address(typed: str, page: int) -> str:
 
 def _live(principal: Principal, now: datetime) -> dict[str, Any]:
     """What the thin bar of live sessions shows."""
-    held = session_queries.live_of(principal.person_id, now)
-    return {"live": held[:LIVE_IN_BAR], "live_more": max(0, len(held) - LIVE_IN_BAR)}
+    held = session_queries.live_of(principal.person_id, now, at_most=LIVE_IN_BAR)
+    more = 0
+    if len(held) == LIVE_IN_BAR:
+        more = session_queries.count_live_of(principal.person_id, now) - len(held)
+    return {"live": held, "live_more": max(0, more)}
 
 
 @require_GET
@@ -351,8 +354,11 @@ def sessions(request: HttpRequest) -> HttpResponse:
     for one in past.rows:
         days.setdefault(rules.day_of(one.requested_at, now), []).append(one)
     held = session_queries.live_of(principal.person_id, now) if number == 1 else ()
+    more = session_queries.count_live_of(principal.person_id, now) - len(held) if held else 0
     return render(
-        request, "portal/sessions.html", {"live": held, "past": past, "days": days.items()}
+        request,
+        "portal/sessions.html",
+        {"live": held, "live_more": more, "past": past, "days": days.items()},
     )
 
 

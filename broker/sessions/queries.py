@@ -54,13 +54,22 @@ class SessionPage:
     pages: int
 
 
-def live_of(person_id: UUID, now: datetime) -> tuple[SessionRow, ...]:
-    """What the person holds now, soonest end first, sessions that are just being issued included."""
-    held = _rows().filter(
+def live_of(person_id: UUID, now: datetime, *, at_most: int = 50) -> tuple[SessionRow, ...]:
+    """What the person holds now, latest first, sessions that are just being issued included."""
+    held = _live_of(_rows(), person_id, now).order_by("-requested_at", "id")
+    return tuple(_row(session) for session in held[:at_most])
+
+
+def count_live_of(person_id: UUID, now: datetime) -> int:
+    """How many sessions the person holds now; a program that refreshes its keys can leave hundreds."""
+    return _live_of(Session.objects.all(), person_id, now).count()
+
+
+def _live_of(sessions: QuerySet[Session], person_id: UUID, now: datetime) -> QuerySet[Session]:
+    return sessions.filter(
         Q(state=Session.State.ACTIVE, expires_at__gt=now) | Q(state=Session.State.PENDING),
         person_id=person_id,
     )
-    return tuple(_row(session) for session in held.order_by("expires_at", "requested_at"))
 
 
 def past_of(

@@ -242,18 +242,20 @@ def test_what_is_over_is_not_ended_again(alice, state):
 # --- Reading
 
 
-def test_live_sessions_are_a_persons_own_that_still_work_soonest_end_first(alice):
+def test_live_sessions_are_a_persons_own_that_still_work_latest_first(alice):
     now = timezone.now()
     bob = make.person("bob")
-    later = opened(alice, state="active", expires_at=now + timedelta(hours=2))
-    sooner = opened(alice, state="active", expires_at=now + timedelta(hours=1))
+    first = opened(alice, state="active", expires_at=now + timedelta(hours=1))
+    second = opened(alice, state="active", expires_at=now + timedelta(hours=2))
     opened(alice, state="active", expires_at=now - timedelta(seconds=1))  # not swept yet
     opened(alice, state="expired", expires_at=now - timedelta(hours=1))
     opened(bob, state="active", expires_at=now + timedelta(hours=1))
 
     rows = queries.live_of(alice.id, now)
 
-    assert [row.id for row in rows] == [sooner, later]
+    assert [row.id for row in rows] == [second, first]
+    assert [row.id for row in queries.live_of(alice.id, now, at_most=1)] == [second]
+    assert queries.count_live_of(alice.id, now) == 2
     assert rows[0].account_name.startswith("Account")
 
 
