@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.journeys.steps import sign_in
 
@@ -81,10 +82,10 @@ def test_from_an_account_number_to_a_role_on_the_first_page_of_an_employee(demo,
         "arn:aws:iam::777788889999:role/NightWatch\narn:aws:iam::777788889999:user/eve"
     )
     page.get_by_role("button", name="Register them").click()
-    assert page.get_by_role("heading", name="1 of 2 registered").is_visible()
+    expect(page.get_by_role("heading", name="1 of 2 registered")).to_be_visible()
 
     page.get_by_role("link", name="arn:aws:iam::777788889999:role/NightWatch").click()
-    assert page.get_by_text("No mapping gives this role to anybody").is_visible()
+    expect(page.get_by_text("No mapping gives this role to anybody")).to_be_visible()
     page.get_by_text("Show the policy").click()
     assert '"sts:TagSession"' in page.locator("pre.listing").inner_text()
 
@@ -99,7 +100,7 @@ def test_from_an_account_number_to_a_role_on_the_first_page_of_an_employee(demo,
     page.wait_for_url(f"{admin}broker/mapping/")
 
     page.goto(f"{demo.stage.origin}/?q=NightWatch")
-    assert page.get_by_text("NightWatch").first.is_visible()
+    expect(page.get_by_text("NightWatch").first).to_be_visible()
 
     page.goto(admin)
-    assert page.get_by_text("raised their own rights").first.is_visible()
+    expect(page.get_by_text("raised their own rights").first).to_be_visible()
