@@ -78,7 +78,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step from nothing to the first employee at work."""
+    """One step from nothing to the first employee at work. number: its place; pages count from one."""
 
     number: int
     title: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin, messages
@@ -372,6 +372,14 @@ def history(request: HttpRequest, thing: Any) -> Panel | None:
     )
 
 
+def _last_verified(head: AuditHead) -> datetime:
+    """When the log was last verified; a log that never was counts from its first event."""
+    if head.verified_at is not None:
+        return head.verified_at
+    first = AuditEvent.objects.filter(seq=1).values_list("at", flat=True).first()
+    return first or timezone.now()
+
+
 @contributes(attentions)
 def broken_chain(request: HttpRequest) -> Iterable[Attention]:
     head = AuditHead.objects.filter(pk=1).first()
@@ -385,9 +393,7 @@ def broken_chain(request: HttpRequest) -> Iterable[Attention]:
             log_url,
             "Look at the log",
         )
-    elif head.seq > 100 and (
-        head.verified_at is None or timezone.now() - head.verified_at > timedelta(hours=2)
-    ):
+    elif timezone.now() - _last_verified(head) > timedelta(hours=2):
         yield Attention(
             "soon",
             "The audit log was not verified for two hours. The worker or beat may not be running.",

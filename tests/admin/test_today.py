@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
 from accounts.models import Person
+from broker.audit.models import AuditHead
 from broker.audit.rules import Kind
 from broker.audit.services import record_now
 from broker.sessions.models import Session
@@ -27,6 +31,8 @@ def test_with_nothing_configured_the_first_page_leads_through(emergency):
     assert set(steps_of(client).values()) == {"waiting"}
     assert answer.context["next_step"].action == "Connect a provider"
     assert "From nothing to the first employee" in answer.content.decode()
+    marks = re.findall(r'class="step-mark"[^>]*>(\d+)<', answer.content.decode())
+    assert marks == ["1", "2", "3", "4", "5", "6"]
 
 
 def test_every_step_is_done_when_it_is_done(admin_client, okta):
@@ -54,6 +60,22 @@ def test_every_step_is_done_when_it_is_done(admin_client, okta):
 
     assert set(steps_of(admin_client).values()) == {"done"}
     assert "From nothing to the first employee" not in admin_client.get("/admin/").content.decode()
+
+
+def test_a_log_that_nobody_verifies_is_told_after_two_hours_and_not_before(admin_client):
+    record_now(Kind.ADMIN_CHANGED, at=timezone.now() - timedelta(hours=1))
+    assert "not verified for two hours" not in admin_client.get("/admin/").content.decode()
+
+    AuditHead.objects.update(verified_at=timezone.now() - timedelta(hours=3))
+
+    assert "not verified for two hours" in admin_client.get("/admin/").content.decode()
+
+
+def test_a_log_that_was_never_verified_counts_from_its_first_event(admin_client):
+    first = record_now(Kind.ADMIN_CHANGED, at=timezone.now() - timedelta(hours=3))
+
+    assert first.seq == 1
+    assert "not verified for two hours" in admin_client.get("/admin/").content.decode()
 
 
 def test_a_quiet_day_says_so(admin_client):
