@@ -40,7 +40,7 @@ format: $(VENV)/dev.stamp ## Put the code into shape
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure links and keys per second beside bare STS calls
-	@exec $(BIN)/python -m benchmarks.issue
+	@exec $(BIN)/python -m benchmarks
 
 .PHONY: lock
 lock: $(VENV)/lock.stamp ## Pin the requirements anew, with hashes

@@ -101,6 +101,9 @@ stdout_logfile_maxbytes=5MB
 stdout_logfile_backups=1
 """
         )
+    # Groups are stopped one after the other, what is in a group at once: everything, and then what it needs.
+    rest = ",".join(program.name for program in programs(stage) if program.order > 10)
+    parts.append(f"\n[group:daypass]\nprograms={rest}\npriority=20\n")
     path = stage.folder / "supervisor.conf"
     _private(path, "".join(parts))
     return path
