@@ -58,6 +58,7 @@ WORDS: Mapping[str, str] = {
     Kind.PROVIDER_REFRESH_FAILED: "Provider could not be refreshed",
     Kind.ROLE_REFUSED: "Role refused",
     Kind.ROLE_AUTHORISED: "Role authorised",
+    Kind.SESSION_DISOWNED: "Session disowned: “That was not me”",
     Kind.SESSION_ENDED: "Session ended",
     Kind.SESSION_EXPIRED: "Session expired",
     Kind.SESSION_FAILED: "Session failed",

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     PROVIDER_REFRESH_FAILED = "provider.refresh_failed"
     ROLE_REFUSED = "role.refused"
     ROLE_AUTHORISED = "role.authorised"
+    SESSION_DISOWNED = "session.disowned"
     SESSION_ENDED = "session.ended"
     SESSION_EXPIRED = "session.expired"
     SESSION_FAILED = "session.failed"

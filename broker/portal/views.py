@@ -375,8 +375,14 @@ def session_end(request: HttpRequest, session_id: UUID) -> HttpResponse:
     context = {"session": found}
     if request.method == "POST":
         actor = Actor(id=str(principal.person_id), name=principal.handle)
-        ended = session_services.end(session_id, actor, now, of_person=principal.person_id)
-        return sheet(request, "portal/session_ended.html", {**context, "ended": ended})
+        disowned = request.POST.get("not_me") == "1"
+        verb = session_services.disown if disowned else session_services.end
+        ended = verb(session_id, actor, now, of_person=principal.person_id)
+        return sheet(
+            request,
+            "portal/session_ended.html",
+            {**context, "ended": ended, "disowned": disowned and ended is not None},
+        )
     alive = found.state in ("pending", "active") and (
         found.expires_at is None or found.expires_at > now
     )

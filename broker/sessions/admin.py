@@ -10,9 +10,12 @@ from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from broker.audit.models import AuditEvent
+from broker.audit.rules import Kind
 from broker.audit.services import Actor
 from broker.backoffice import (
     NOTHING,
@@ -253,6 +256,21 @@ def pending_too_long(request: HttpRequest) -> Iterable[Attention]:
             f"{stuck} session{'s' if stuck != 1 else ''} pending for more than 5 minutes: the worker does not run.",
             list_url(Session, state__exact=State.PENDING),
             "See them",
+        )
+
+
+@contributes(attentions)
+def disowned_sessions(request: HttpRequest) -> Iterable[Attention]:
+    """What people said was not them within a week, latest first."""
+    said = AuditEvent.objects.filter(
+        kind=Kind.SESSION_DISOWNED, at__gt=timezone.now() - timedelta(days=7)
+    ).order_by("-seq")
+    for event in said[:5]:
+        yield Attention(
+            "wrong",
+            f"{event.actor} says that the session {event.data['session_name']} was not theirs.",
+            reverse("admin:broker_session_change", args=[event.subject_id]),
+            "Look at the session",
         )
 
 

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from broker.audit.rules import Kind
-from broker.audit.services import Actor, Entry, Subject, record_all
+from broker.audit.services import Actor, Entry, Subject, record, record_all
 from broker.errors import DaypassError
 from broker.prepared import PreparedInsert
 from broker.sessions.models import Session
@@ -192,6 +192,43 @@ def end(
                     at=now,
                 )
             ]
+        )
+    return Ended(session_id, session.session_name, usable_until)
+
+
+def disown(session_id: UUID, actor: Actor, now: datetime, *, of_person: UUID) -> Ended | None:
+    """The person says that a session of theirs was not them: end it if it lives, and record it for security to see.
+
+    None when the person has no such session, or it never was issued.
+    """
+    with transaction.atomic():
+        session = (
+            Session.objects.select_for_update()
+            .select_related("role")
+            .filter(pk=session_id, person_id=of_person)
+            .exclude(state=State.FAILED)
+            .first()
+        )
+        if session is None:
+            return None
+        if session.state in (State.PENDING, State.ACTIVE):
+            _change(session_id, (State.PENDING, State.ACTIVE), state=State.REVOKED, ended_at=now)
+        usable_until = (
+            session.expires_at if session.expires_at and session.expires_at > now else None
+        )
+        record(
+            Kind.SESSION_DISOWNED,
+            actor=actor,
+            subject=Subject("session", str(session_id)),
+            data={
+                "session_name": session.session_name,
+                "role": session.role.arn,
+                "access_key_id": session.access_key_id,
+                "came_from": session.address or "",
+                "client": session.client,
+                "usable_until": usable_until.isoformat() if usable_until else None,
+            },
+            at=now,
         )
     return Ended(session_id, session.session_name, usable_until)
 

@@ -11,7 +11,8 @@ from django.utils import timezone
 from accounts.models import Person
 from broker.audit.models import AuditHead
 from broker.audit.rules import Kind
-from broker.audit.services import record_now
+from broker.audit.services import Actor, record_now
+from broker.sessions import services
 from broker.sessions.models import Session
 from tests import factories as make
 from tests.admin.conftest import browser_at_origin, sign_in
@@ -76,6 +77,25 @@ def test_a_log_that_was_never_verified_counts_from_its_first_event(admin_client)
 
     assert first.seq == 1
     assert "not verified for two hours" in admin_client.get("/admin/").content.decode()
+
+
+def test_a_session_that_somebody_disowned_needs_a_hand(admin_client, okta):
+    grace = make.person("grace", at=okta)
+    held = Session.objects.create(
+        person=grace,
+        role=make.role("Developer"),
+        state="active",
+        hand_over="keys",
+        session_name="grace.x1",
+        source_identity="grace",
+        seconds=900,
+    )
+    services.disown(held.id, Actor(str(grace.id), "grace"), timezone.now(), of_person=grace.id)
+
+    page = admin_client.get("/admin/").content.decode()
+
+    assert "grace says that the session grace.x1 was not theirs." in page
+    assert f"/admin/broker/session/{held.id}/change/" in page
 
 
 def test_a_quiet_day_says_so(admin_client):

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from broker.audit.models import AuditEvent
 from broker.sessions.models import Session
 from tests import factories as make
 from tests.portal.conftest import sign_in
@@ -77,6 +78,30 @@ def test_a_session_ends_by_a_post(ada, browser, developer, page_text):
     assert mine.state == "revoked"
     assert "Session ended" in page_text(answer)
     assert "works until" in page_text(answer)
+
+
+@pytest.mark.parametrize("state", ["active", "expired"])
+def test_a_session_that_was_not_me_ends_and_is_told_to_security(
+    ada, browser, developer, page_text, state
+):
+    mine = session(ada, developer, state=state, address="192.0.2.7")
+
+    answer = browser.post(f"/sessions/{mine.id}/end/", {"not_me": "1"})
+
+    mine.refresh_from_db()
+    assert mine.state == ("revoked" if state == "active" else "expired")
+    assert "Your administrators are told" in page_text(answer)
+    event = AuditEvent.objects.get(kind="session.disowned")
+    assert event.subject_id == str(mine.id)
+    assert event.data["session_name"] == mine.session_name
+    assert event.data["came_from"] == "192.0.2.7"
+
+
+def test_nobody_disowns_the_session_of_somebody_else(ada, browser, developer):
+    theirs = session(make.person("eve"), developer)
+
+    assert browser.post(f"/sessions/{theirs.id}/end/", {"not_me": "1"}).status_code == 404
+    assert not AuditEvent.objects.filter(kind="session.disowned").exists()
 
 
 def test_ending_twice_is_harmless(ada, browser, developer, page_text):
