@@ -142,9 +142,10 @@ def measure(
     print("| --- | --- | --- | --- | --- | --- |")
     for clients in arguments.clients:
         how = {"clients": clients, "seconds": arguments.seconds}
-        base = run(moto_port, lambda _: bare, expect=200, **how)
-        print(line("bare AssumeRole at moto", clients, base, base), flush=True)
         for size, person in people.items():
+            # Anew for each size: moto slows down as it remembers more keys.
+            base = run(moto_port, lambda _: bare, expect=200, **how)
+            print(line("bare AssumeRole at moto", clients, base, base), flush=True)
             cookies = str(person["cookies"])
             roles = list(person["roles"])  # type: ignore[call-overload]
             headers = {
