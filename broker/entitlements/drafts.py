@@ -212,6 +212,10 @@ def check_account(draft: AccountDraft) -> AccountDraft:
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 
 
+_SPLITTERS = {"web_identity": ";*?", "saml": ",*?"}
+"""What AWS reads as a separator or a wildcard where a token or an assertion names its role, by the role's trust."""
+
+
 def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
     """The draft as it will be kept, and its ARN. Raises FieldErrors."""
     checks = _Checks()
@@ -228,6 +232,14 @@ def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
         )
     if arn is not None and arn.path.startswith("/aws-service-role/"):
         checks.wrong("arn", "This role belongs to an AWS service; nobody else can use it.")
+    if arn is not None and (split := _SPLITTERS.get(draft.trust, "")):
+        found = [character for character in split if character in str(arn)]
+        if found:
+            checks.wrong(
+                "arn",
+                f"AWS would read {' '.join(found)} in this ARN as the end of one role and the beginning of another. "
+                "Use a role without it in its path and name.",
+            )
     description = checks.text("description", draft.description, longest=200)
     checks.choice("trust", draft.trust, TRUSTS)
     checks.choice("console", draft.console, CONSOLES)

@@ -108,6 +108,27 @@ def test_a_role_that_cannot_be_is_refused_at_its_field(fields, field):
     assert set(errors_of(check_role, RoleDraft(**({"arn": ARN} | fields)))) == {field}
 
 
+@pytest.mark.parametrize(
+    ("trust", "path"),
+    [("web_identity", "/a;b/"), ("web_identity", "/a*/"), ("saml", "/a,b/"), ("saml", "/a?/")],
+)
+def test_an_arn_that_aws_would_read_as_two_roles_is_not_registered(trust, path):
+    draft = RoleDraft(f"arn:aws:iam::111122223333:role{path}Dev", trust=trust)
+
+    assert set(errors_of(check_role, draft)) == {"arn"}
+
+
+@pytest.mark.parametrize(
+    ("trust", "path"), [("web_identity", "/a,b/"), ("saml", "/a;b/"), ("assume_role", "/a;b/")]
+)
+def test_an_arn_that_nothing_splits_is_registered(trust, path):
+    draft = RoleDraft(f"arn:aws:iam::111122223333:role{path}Dev", trust=trust)
+
+    _, arn = check_role(draft)
+
+    assert arn.path == path
+
+
 def test_a_role_is_kept_with_its_arn_understood():
     draft, arn = check_role(
         RoleDraft(f" {ARN}\n", trust="assume_role", external_id=" a:b/c-1 ", description=" Do ")
