@@ -16,8 +16,6 @@ app = Celery("daypass")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 # The tasks of every stage are listed in the index module of each app: broker/tasks.py and accounts/tasks.py.
 app.autodiscover_tasks()
-# For every thread of every process: a task that a web process sends goes to our Redis, not to Celery's own default.
-app.set_default()
 
 
 @setup_logging.connect

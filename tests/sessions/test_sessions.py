@@ -239,6 +239,26 @@ def test_what_is_over_is_not_ended_again(alice, state):
     assert events() == []
 
 
+def test_nobody_disowns_the_session_of_somebody_else(alice):
+    bob = make.person("bob")
+    session_id = opened(alice, state="active")
+
+    said = services.disown(session_id, Actor("2", "bob"), timezone.now(), of_person=bob.id)
+
+    assert said is None
+    assert Session.objects.get(pk=session_id).state == "active"
+    assert events() == []
+
+
+def test_a_session_that_never_was_issued_is_not_disowned(alice):
+    session_id = opened(alice, state="failed")
+
+    said = services.disown(session_id, Actor("1", "alice"), timezone.now(), of_person=alice.id)
+
+    assert said is None
+    assert events() == []
+
+
 # --- Reading
 
 
