@@ -26,6 +26,22 @@ class Protocol(models.TextChoices):
     OIDC = "oidc", "OpenID Connect"
 
 
+class Encryption(models.TextChoices):
+    """What a SAML provider may do with its assertions besides signing them."""
+
+    REFUSED = "refused", "Not encrypted"
+    ACCEPTED = "accepted", "May be encrypted"
+    REQUIRED = "required", "Has to be encrypted"
+
+
+class Pinning(models.TextChoices):
+    """Who decides that a provider's new key, certificate or address is believed (threats.md R33)."""
+
+    APPROVE = "approve", "An administrator, each time"
+    SIGNED = "signed", "The signer of its metadata"
+    FOLLOW = "follow", "The provider itself, at its own address"
+
+
 class IdentityProvider(models.Model):
     """A SAML identity provider or an OpenID Connect provider that vouches for people.
 
@@ -65,6 +81,23 @@ class IdentityProvider(models.Model):
         "response as well.",
     )
 
+    encryption = models.CharField(
+        "Assertion encryption",
+        max_length=8,
+        choices=Encryption.choices,
+        default=Encryption.REFUSED,
+        help_text="With AES-GCM and RSA-OAEP only. Daypass shows an encryption certificate only where it is wanted.",
+    )
+    idp_initiated = models.BooleanField(
+        "Sign-in may begin at the provider",
+        default=False,
+        help_text="Whoever can make a browser post an answer can then begin a sign-in. People confirm who they are.",
+    )
+    metadata_signers = models.JSONField(
+        default=list, blank=True, help_text="PEM certificates that sign this provider's metadata."
+    )
+    metadata_valid_until = models.DateTimeField(null=True, blank=True, editable=False)
+
     # OpenID Connect
     issuer = models.CharField(max_length=1024, blank=True)
     client_id = models.CharField(max_length=255, blank=True)
@@ -78,6 +111,12 @@ class IdentityProvider(models.Model):
     jwks = models.JSONField(default=dict, blank=True, editable=False)
 
     # Both
+    pinning = models.CharField(
+        "New keys are believed by",
+        max_length=8,
+        choices=Pinning.choices,
+        default=Pinning.APPROVE,
+    )
     claim_map = models.JSONField(default=dict, blank=True)
     refreshed_at = models.DateTimeField(null=True, blank=True, editable=False)
     refresh_problem = models.CharField(max_length=500, blank=True, editable=False)
@@ -103,21 +142,74 @@ class IdentityProvider(models.Model):
         return self.name
 
 
-class ServiceProviderKey(models.Model):
-    """The key with which Daypass signs its own SAML requests towards identity providers. Sealed at rest."""
+class ProviderProposal(models.Model):
+    """What a refresh found new about a provider and an administrator has to look at before it is believed.
 
+    The digest is over the content that was shown, so that what is accepted is what was seen.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open", "waiting"
+        ACCEPTED = "accepted", "accepted"
+        DISMISSED = "dismissed", "dismissed"
+        SUPERSEDED = "superseded", "overtaken by a later one"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    provider = models.ForeignKey(
+        IdentityProvider, on_delete=models.CASCADE, related_name="proposals"
+    )
+    content = models.JSONField(default=dict, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    found_at = models.DateTimeField(default=timezone.now, editable=False)
+    decided_at = models.DateTimeField(null=True, blank=True, editable=False)
+    decided_by = models.ForeignKey(
+        "accounts.Person", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        ordering: ClassVar = ["-found_at"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["provider"],
+                condition=Q(state="open"),
+                name="one_open_proposal_per_provider",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"news of {self.provider_id}"
+
+
+class ServiceProviderKey(models.Model):
+    """A key of Daypass as a SAML service provider: to sign requests, or to open what is encrypted for us. Sealed.
+
+    A next key stands in our metadata before it is used; a retired one still opens what was encrypted for it.
+    """
+
+    class Purpose(models.TextChoices):
+        SIGNING = "signing", "signing"
+        DECRYPTION = "decryption", "decryption"
+
+    class State(models.TextChoices):
+        NEXT = "next", "next"
+        ACTIVE = "active", "active"
+        RETIRED = "retired", "retired"
+
+    purpose = models.CharField(max_length=10, choices=Purpose.choices, default=Purpose.SIGNING)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.ACTIVE)
     private_sealed = models.TextField(editable=False)
     certificate = models.TextField(editable=False)
-    active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(editable=False)
+    state_since = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["active"],
-                condition=Q(active=True),
-                name="one_active_service_provider_key",
+                fields=["purpose", "state"],
+                condition=Q(state__in=["next", "active"]),
+                name="one_active_and_one_next_key_per_purpose",
             ),
         ]
 
@@ -262,6 +354,30 @@ class ConsumedMessage(models.Model):
 
     def __str__(self) -> str:
         return self.digest
+
+
+class ProviderSession(models.Model):
+    """A browser session and what its provider calls it, so that the provider's word ends it wherever it is.
+
+    Digests are SHA-256 of the NameID or `sub`, and of the SessionIndex or `sid`, in hexadecimal; "" for none.
+    """
+
+    provider = models.ForeignKey(IdentityProvider, on_delete=models.CASCADE, related_name="+")
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="+")
+    session_key = models.CharField(max_length=40, unique=True)
+    subject_digest = models.CharField(max_length=64, blank=True)
+    index_digest = models.CharField(max_length=64, blank=True)
+    began_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["provider", "subject_digest"], name="session_by_subject"),
+            models.Index(fields=["provider", "index_digest"], name="session_by_index"),
+        ]
+
+    def __str__(self) -> str:
+        return f"session of {self.person_id}"
 
 
 class SignInTest(models.Model):

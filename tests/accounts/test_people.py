@@ -209,7 +209,7 @@ def test_groups_that_nobody_registered_confer_nothing(row):
 
 
 def test_a_provider_cannot_fill_the_table_with_groups(row, monkeypatch):
-    monkeypatch.setattr(services, "MAX_GROUPS_OF_A_PROVIDER", 3)
+    monkeypatch.setattr(services.people, "MAX_GROUPS_OF_A_PROVIDER", 3)
 
     person = let_in(row, claims("u-1", "a", "b", "c", "d")).person
     let_in(row, claims("u-1", "c", "e"))

@@ -1,0 +1,81 @@
+"""The verbs of accounts, and its only writer: people signing in and out, providers, groups, keys, test sign-ins.
+
+Calls to a provider are made before the transaction begins, never inside it. What happened is announced in the
+transaction that made it happen (accounts/events.py), so that it stands or falls with its audit event.
+"""
+
+from __future__ import annotations
+
+from accounts.services.clearing import clear_expired
+from accounts.services.common import By, new_reference
+from accounts.services.keys import (
+    fingerprint,
+    saml_provider,
+    service_provider,
+    service_provider_key,
+)
+from accounts.services.once import OneUse, consume
+from accounts.services.people import (
+    MAX_GROUPS_OF_A_PROVIDER,
+    Admission,
+    break_glass,
+    give_handle,
+    refuse,
+    register_group,
+    set_person_active,
+    sign_in,
+    signed_in_locally,
+    signed_out,
+    update_group,
+)
+from accounts.services.providers import (
+    KEYS_ASKED_AT_MOST_EVERY,
+    RESERVED_SLUGS,
+    WARN_BEFORE_DAYS,
+    client_secret,
+    create_oidc_provider,
+    create_provider_from_metadata,
+    refresh_keys,
+    refresh_provider,
+    save_provider,
+    set_client_secret,
+    warn_certificates,
+)
+from accounts.services.trials import TEST_KEPT, finish_test, start_test
+
+__all__ = [
+    "KEYS_ASKED_AT_MOST_EVERY",
+    "MAX_GROUPS_OF_A_PROVIDER",
+    "RESERVED_SLUGS",
+    "TEST_KEPT",
+    "WARN_BEFORE_DAYS",
+    "Admission",
+    "By",
+    "OneUse",
+    "break_glass",
+    "clear_expired",
+    "client_secret",
+    "consume",
+    "create_oidc_provider",
+    "create_provider_from_metadata",
+    "fingerprint",
+    "finish_test",
+    "give_handle",
+    "new_reference",
+    "refresh_keys",
+    "refresh_provider",
+    "refuse",
+    "register_group",
+    "saml_provider",
+    "save_provider",
+    "service_provider",
+    "service_provider_key",
+    "set_client_secret",
+    "set_person_active",
+    "sign_in",
+    "signed_in_locally",
+    "signed_out",
+    "start_test",
+    "update_group",
+    "warn_certificates",
+]
