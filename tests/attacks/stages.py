@@ -1,0 +1,116 @@
+"""The stages: Daypass with two SAML providers or one OpenID Connect provider, connected as an administrator would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from django.test import override_settings
+
+from accounts import services
+from accounts.models import IdentityProvider
+from accounts.rules import PRESETS
+from tests.accounts import web
+from tests.accounts.idp_oidc import ADA, OidcIdp
+from tests.accounts.idp_saml import Request, SamlIdp
+from tests.attacks.registry import Browser, Stage, stage_of
+
+BY = services.By(id="task:test", name="test")
+GOOD = {
+    "uid": ["ada"],
+    "displayName": ["Ada Lovelace"],
+    "mail": ["ada@example.com"],
+    "groups": ["aws-admins", "aws-readers"],
+}
+
+
+@cache
+def company() -> SamlIdp:
+    """The honest provider. Keys cost a tenth of a second each, so they are made once a process."""
+    return SamlIdp()
+
+
+@cache
+def neighbour() -> SamlIdp:
+    """Another company's provider, connected as well."""
+    return SamlIdp(
+        entity_id="https://other.example/metadata",
+        sso_url="https://other.example/sso",
+        slo_url="https://other.example/slo",
+    )
+
+
+@cache
+def stranger() -> SamlIdp:
+    """Somebody with keys of their own who calls themselves like the honest provider."""
+    return SamlIdp()
+
+
+class SamlStage(Stage):
+    """`row` and `idp` are the provider that is attacked, `other_row` and `other` its neighbour."""
+
+    subject = "u-0001"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idp, self.other, self.stranger = company(), neighbour(), stranger()
+        self.row = self._connect("acme", self.idp)
+        self.other_row = self._connect("other", self.other)
+
+    @staticmethod
+    def _connect(slug: str, idp: SamlIdp) -> IdentityProvider:
+        return services.create_provider_from_metadata(
+            slug=slug, name=slug.title(), metadata_xml=idp.metadata, by=BY, enabled=True
+        )
+
+    def set(self, row: IdentityProvider | None = None, **fields: Any) -> None:
+        """Change a provider's settings, as an administrator would, before the attack."""
+        row = row or self.row
+        for name, value in fields.items():
+            setattr(row, name, value)
+        services.save_provider(row, by=BY)
+        self.settled()
+
+    def start(self, browser: Browser, slug: str = "acme") -> Request:
+        """Begin a sign-in in this browser; the request as it reaches the provider."""
+        return SamlIdp.read(web.start(browser, slug))
+
+    def post(self, browser: Browser, answer: str, slug: str = "acme", **fields: str) -> Any:
+        """Post a SAMLResponse (base64) and follow to the page that reads it; the last response."""
+        return web.post_answer(browser, slug, answer, **fields)
+
+
+@stage_of("saml")
+def saml_stage() -> Iterator[SamlStage]:
+    yield SamlStage()
+
+
+class OidcStage(Stage):
+    """`row` is the provider that is attacked; `op` plays it over real HTTP and can be bent (see OidcIdp)."""
+
+    subject = str(ADA["sub"])
+
+    def __init__(self, op: OidcIdp) -> None:
+        super().__init__()
+        self.op = op
+        self.row = services.create_oidc_provider(
+            slug="globex",
+            name="Globex",
+            issuer=op.issuer,
+            client_id=op.client_id,
+            secret=op.client_secret,
+            by=BY,
+            enabled=True,
+            claim_map=PRESETS["oidc"],
+        )
+
+
+@stage_of("oidc")
+def oidc_stage() -> Iterator[OidcStage]:
+    op = OidcIdp()
+    try:
+        with override_settings(DAYPASS_PRIVATE_PROVIDERS=[op.authority]):
+            yield OidcStage(op)
+    finally:
+        op.close()
