@@ -120,6 +120,9 @@ class IdentityProvider(models.Model):
     claim_map = models.JSONField(default=dict, blank=True)
     refreshed_at = models.DateTimeField(null=True, blank=True, editable=False)
     refresh_problem = models.CharField(max_length=500, blank=True, editable=False)
+    refresh_failures = models.PositiveSmallIntegerField(default=0, editable=False)
+    refresh_due_at = models.DateTimeField(null=True, blank=True, editable=False)
+    refresh_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
     certificate_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -87,6 +87,10 @@ class ServiceProvider:
     origin: str
     private_key: str = ""
     certificate: str = ""
+    next_certificate: str = ""
+    """Of the key that will sign next: in the metadata beside the one that signs."""
+    encryption_certificates: tuple[str, ...] = ()
+    """For which the provider may encrypt; none when it has no need to."""
 
     @property
     def entity_id(self) -> str:
@@ -110,6 +114,8 @@ class Provider:
     slo_url: str
     certificates: tuple[str, ...]
     response_signed: bool = True
+    encryption: str = "refused"
+    """"refused", "accepted" or "required": whether its assertions may or have to be encrypted."""
 
 
 def refused(cause: str, remedy: str = "", *, code: str = "saml_refused") -> SignInRefused:
@@ -159,6 +165,7 @@ def toolkit_settings(sp: ServiceProvider, provider: Provider | None) -> OneLogin
             "assertionConsumerService": {"url": sp.acs, "binding": POST},
             "singleLogoutService": {"url": sp.sls, "binding": REDIRECT},
             "x509cert": sp.certificate,
+            "x509certNew": sp.next_certificate,
             "privateKey": sp.private_key,
         },
         "security": {

@@ -79,6 +79,21 @@ class Migration(migrations.Migration):
             field=models.CharField(choices=[('approve', 'An administrator, each time'), ('signed', 'The signer of its metadata'), ('follow', 'The provider itself, at its own address')], default='approve', max_length=8, verbose_name='New keys are believed by'),
         ),
         migrations.AddField(
+            model_name='identityprovider',
+            name='refresh_failures',
+            field=models.PositiveSmallIntegerField(default=0, editable=False),
+        ),
+        migrations.AddField(
+            model_name='identityprovider',
+            name='refresh_due_at',
+            field=models.DateTimeField(blank=True, editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name='identityprovider',
+            name='refresh_asked_at',
+            field=models.DateTimeField(blank=True, editable=False, null=True),
+        ),
+        migrations.AddField(
             model_name='serviceproviderkey',
             name='purpose',
             field=models.CharField(choices=[('signing', 'signing'), ('decryption', 'decryption')], default='signing', max_length=10),

@@ -13,6 +13,7 @@ from accounts.services.keys import (
     saml_provider,
     service_provider,
     service_provider_key,
+    unwrap_content_key,
 )
 from accounts.services.once import OneUse, consume
 from accounts.services.people import (
@@ -29,9 +30,10 @@ from accounts.services.people import (
     update_group,
 )
 from accounts.services.providers import (
-    KEYS_ASKED_AT_MOST_EVERY,
+    REFRESH_ASKED_AT_MOST_EVERY,
     RESERVED_SLUGS,
     WARN_BEFORE_DAYS,
+    ask_for_refresh,
     client_secret,
     create_oidc_provider,
     create_provider_from_metadata,
@@ -44,14 +46,15 @@ from accounts.services.providers import (
 from accounts.services.trials import TEST_KEPT, finish_test, start_test
 
 __all__ = [
-    "KEYS_ASKED_AT_MOST_EVERY",
     "MAX_GROUPS_OF_A_PROVIDER",
+    "REFRESH_ASKED_AT_MOST_EVERY",
     "RESERVED_SLUGS",
     "TEST_KEPT",
     "WARN_BEFORE_DAYS",
     "Admission",
     "By",
     "OneUse",
+    "ask_for_refresh",
     "break_glass",
     "clear_expired",
     "client_secret",
@@ -76,6 +79,7 @@ __all__ = [
     "signed_in_locally",
     "signed_out",
     "start_test",
+    "unwrap_content_key",
     "update_group",
     "warn_certificates",
 ]

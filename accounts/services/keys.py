@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
 from accounts import saml
 from accounts.models import (
+    Encryption,
     IdentityProvider,
     ServiceProviderKey,
 )
+from broker.errors import KeyUnavailable
+from broker.errors import SignInRefused as Refused
 from broker.sealing import seal, unseal
+
+log = logging.getLogger("daypass.accounts")
+
+Purpose = ServiceProviderKey.Purpose
+State = ServiceProviderKey.State
+LIFETIME = timedelta(days=3650)
+
+
+class Wrapped(Protocol):
+    """A content key as a provider encrypted it for us: RSA-OAEP (PKCS #1 v2.2, section 7.1)."""
+
+    @property
+    def digest(self) -> str:
+        """ "sha1" or "sha256"."""
+
+    @property
+    def mgf(self) -> str:
+        """The digest of the mask generation function: "sha1" or "sha256"."""
+
+    @property
+    def ciphertext(self) -> bytes: ...
+
+    @property
+    def label(self) -> bytes | None: ...
+
+
+_DIGESTS: dict[str, type[hashes.SHA1 | hashes.SHA256]] = {
+    "sha1": hashes.SHA1,
+    "sha256": hashes.SHA256,
+}
 
 
 def fingerprint(pem: str) -> str:
@@ -25,38 +61,35 @@ def fingerprint(pem: str) -> str:
     return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
 
 
-def service_provider_key(*, now: datetime | None = None) -> tuple[str, str]:
-    """Private key and certificate in PEM with which requests are signed; made at the first need.
+def service_provider_key(
+    purpose: ServiceProviderKey.Purpose = Purpose.SIGNING, *, now: datetime | None = None
+) -> ServiceProviderKey:
+    """The key in use for this purpose; made at the first need. Of parallel first needs one wins.
 
-    Of parallel first needs one wins.
+    Raises KeyUnavailable without a sealing key.
     """
-    now = now or timezone.now()
-    in_use = ServiceProviderKey.objects.filter(
-        purpose=ServiceProviderKey.Purpose.SIGNING, state=ServiceProviderKey.State.ACTIVE
-    )
-    key = in_use.first()
-    if key is None:
-        private, certificate, expires = _make_key(now)
-        try:
-            with transaction.atomic():
-                key = ServiceProviderKey(
-                    certificate=certificate, expires_at=expires, created_at=now
-                )
-                key.private_sealed = seal(private.encode(), place=_key_place(certificate))
-                key.save()
-        except IntegrityError:
-            key = in_use.get()
-    return unseal(key.private_sealed, place=_key_place(key.certificate)).decode(), key.certificate
+    in_use = ServiceProviderKey.objects.filter(purpose=purpose, state=State.ACTIVE)
+    found = in_use.first()
+    if found is not None:
+        return found
+    made = new_key(purpose, State.ACTIVE, now=now or timezone.now())
+    try:
+        with transaction.atomic():
+            made.save(force_insert=True)
+    except IntegrityError:
+        return in_use.get()
+    return made
 
 
-def _key_place(certificate: str) -> str:
-    return f"saml-service-provider-key:{fingerprint(certificate)}"
-
-
-def _make_key(now: datetime) -> tuple[str, str, datetime]:
+@sensitive_variables()
+def new_key(
+    purpose: ServiceProviderKey.Purpose, state: ServiceProviderKey.State, *, now: datetime
+) -> ServiceProviderKey:
+    """A new key, sealed, not yet kept: made outside any transaction, for it takes a while."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Daypass SAML service provider")])
-    expires = now + timedelta(days=3650)
+    title = f"Daypass SAML service provider, {purpose.label}"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
+    expires = now + LIFETIME
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -67,23 +100,101 @@ def _make_key(now: datetime) -> tuple[str, str, datetime]:
         .not_valid_after(expires)
         .sign(key, hashes.SHA256())
     )
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return private.decode(), certificate.public_bytes(serialization.Encoding.PEM).decode(), expires
+    return ServiceProviderKey(
+        purpose=purpose,
+        state=state,
+        private_sealed=seal(private, place=key_place(pem)),
+        certificate=pem,
+        created_at=now,
+        state_since=now,
+        expires_at=expires,
+    )
 
 
+def key_place(certificate: str) -> str:
+    """What a service provider's private key is sealed for."""
+    return f"saml-service-provider-key:{fingerprint(certificate)}"
+
+
+@sensitive_variables()
+def _private_pem(row: ServiceProviderKey) -> str:
+    return unseal(row.private_sealed, place=key_place(row.certificate)).decode()
+
+
+def _certificates(purpose: ServiceProviderKey.Purpose) -> list[str]:
+    """What our metadata shows: the key in use first, then the one that will be."""
+    shown = ServiceProviderKey.objects.filter(
+        purpose=purpose, state__in=(State.ACTIVE, State.NEXT)
+    ).order_by("state")
+    return [row.certificate for row in shown]
+
+
+@sensitive_variables()
 def service_provider(provider: IdentityProvider) -> saml.ServiceProvider:
-    """Daypass as this SAML provider sees it, with the key to sign."""
-    private, certificate = service_provider_key()
+    """Daypass as this SAML provider sees it, with the key to sign.
+
+    A certificate to encrypt for is in it only when the provider may: then the key is made at the first need.
+    """
+    signing = service_provider_key()
+    following = ServiceProviderKey.objects.filter(purpose=Purpose.SIGNING, state=State.NEXT).first()
+    encryption: list[str] = []
+    if provider.encryption != Encryption.REFUSED:
+        service_provider_key(Purpose.DECRYPTION)
+        encryption = _certificates(Purpose.DECRYPTION)
     return saml.ServiceProvider(
         slug=provider.slug,
         origin=settings.DAYPASS_ORIGIN,
-        private_key=private,
-        certificate=certificate,
+        private_key=_private_pem(signing),
+        certificate=signing.certificate,
+        next_certificate=following.certificate if following else "",
+        encryption_certificates=tuple(encryption),
     )
+
+
+@sensitive_variables()
+def unwrap_content_key(provider: IdentityProvider, wrapped: Wrapped) -> bytes:
+    """The content key of an assertion that this provider encrypted for us, by whichever of our keys opens it.
+
+    The active key first, then the next one and the retired ones. Whatever goes wrong is one and the same SignInRefused,
+    so that nobody learns from a difference (threats.md R32).
+    """
+    order = {State.ACTIVE: 0, State.NEXT: 1, State.RETIRED: 2}
+    rows = ServiceProviderKey.objects.filter(purpose=Purpose.DECRYPTION).order_by("-created_at")
+    digest, mask = _DIGESTS.get(wrapped.digest), _DIGESTS.get(wrapped.mgf)
+    for row in sorted(rows, key=lambda row: order[State(row.state)]):
+        if digest is None or mask is None:
+            break
+        try:
+            return _private_key(row).decrypt(
+                wrapped.ciphertext,
+                padding.OAEP(
+                    mgf=padding.MGF1(mask()), algorithm=digest(), label=wrapped.label or None
+                ),
+            )
+        except ValueError:
+            continue
+        except KeyUnavailable as error:
+            log.error("decryption key not opened", extra={"reason": error.cause})
+    raise Refused(
+        code="not_for_us",
+        cause=f"{provider.name} encrypted the assertion for a key that Daypass does not have, or spoiled it.",
+        remedy="Let the provider read Daypass's metadata again, and use RSA-OAEP.",
+    )
+
+
+@sensitive_variables()
+def _private_key(row: ServiceProviderKey) -> rsa.RSAPrivateKey:
+    """Raises KeyUnavailable."""
+    key = serialization.load_pem_private_key(_private_pem(row).encode(), password=None)
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise KeyUnavailable(cause=f"What is sealed as {row} is not an RSA key.")
+    return key
 
 
 def saml_provider(provider: IdentityProvider) -> saml.Provider:
@@ -94,4 +205,5 @@ def saml_provider(provider: IdentityProvider) -> saml.Provider:
         slo_url=provider.slo_url,
         certificates=tuple(provider.certificates),
         response_signed=provider.response_signed,
+        encryption=provider.encryption,
     )

@@ -26,6 +26,7 @@ from accounts.rules import (
     PRESETS,
     ClaimMap,
 )
+from accounts.services import queueing
 from accounts.services.common import By, news
 from accounts.services.keys import fingerprint
 from accounts.services.once import OneUse, consume
@@ -33,7 +34,9 @@ from broker.errors import BadInput, ProviderUnavailable
 from broker.errors import SignInRefused as Refused
 from broker.sealing import seal, unseal
 
-KEYS_ASKED_AT_MOST_EVERY = timedelta(minutes=5)
+REFRESH_ASKED_AT_MOST_EVERY = timedelta(minutes=5)
+REFRESH_ASKED_AGAIN_AFTER = timedelta(seconds=30)
+"""When the queue was away: how soon the next one may try."""
 
 
 WARN_BEFORE_DAYS = (60, 30, 7)
@@ -360,13 +363,35 @@ def _refreshed_facts(provider: IdentityProvider) -> dict[str, Any]:
     }
 
 
+def ask_for_refresh(provider: IdentityProvider, now: datetime) -> bool:
+    """Queue a refresh of this provider, at most once in five minutes, however many ask at the same moment.
+
+    The refresh itself is the worker's: nothing is fetched here, so that no stranger makes Daypass call anybody.
+    Answers whether this call queued it. Raises nothing: without a queue the keys stay as they are, and it may be asked
+    for again soon.
+    """
+    asked = IdentityProvider.objects.filter(
+        Q(refresh_asked_at__isnull=True)
+        | Q(refresh_asked_at__lte=now - REFRESH_ASKED_AT_MOST_EVERY),
+        pk=provider.pk,
+    ).update(refresh_asked_at=now)
+    if not asked:
+        return False
+    if queueing.queue_refresh(str(provider.pk)):
+        return True
+    IdentityProvider.objects.filter(pk=provider.pk, refresh_asked_at=now).update(
+        refresh_asked_at=now - REFRESH_ASKED_AT_MOST_EVERY + REFRESH_ASKED_AGAIN_AFTER
+    )
+    return False
+
+
 def refresh_keys(provider: IdentityProvider, *, now: datetime) -> Mapping[str, Any]:
     """The provider's keys, asked for anew when a token names an unknown one: at most once in five minutes.
 
     Answers the keys that are stored afterwards. Raises nothing: what cannot be fetched stays as it was.
     """
     mine = IdentityProvider.objects.filter(
-        Q(refreshed_at__isnull=True) | Q(refreshed_at__lt=now - KEYS_ASKED_AT_MOST_EVERY),
+        Q(refreshed_at__isnull=True) | Q(refreshed_at__lt=now - REFRESH_ASKED_AT_MOST_EVERY),
         pk=provider.pk,
     ).update(refreshed_at=now)
     if mine:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import redis
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from accounts import saml, services, tasks
-from accounts.models import IdentityProvider, ServiceProviderKey
+from accounts.models import IdentityProvider
+from accounts.services import queueing
 from broker.audit.models import AuditEvent
 from broker.errors import BadInput, KeyUnavailable, ProviderUnavailable
 from tests.accounts.conftest import BY
@@ -28,6 +33,7 @@ def published(settings):
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self.server.asked.append(self.path)
             body = self.server.document.encode()
             self.send_response(self.server.status)
             self.send_header("Content-Length", str(len(body)))
@@ -40,6 +46,7 @@ def published(settings):
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.daemon_threads = True
     made.status = 200
+    made.asked = []
     made.document = ""
     made.url = f"http://127.0.0.1:{made.server_port}/metadata"
     settings.DAYPASS_PRIVATE_PROVIDERS = [f"127.0.0.1:{made.server_port}"]
@@ -316,23 +323,77 @@ def test_a_renewed_certificate_is_warned_of_anew(row):
     assert len(news("certificate_expiring")) == 2
 
 
-# --- Our own key
+# --- Asking for a refresh
 
 
-def test_our_key_is_made_once_and_sealed(db):
-    private, made = services.service_provider_key()
+@pytest.fixture
+def queued(settings):
+    """The ids of the providers whose refresh waits in the queue, read from Valkey itself."""
+    store = redis.Redis.from_url(settings.CELERY_BROKER_URL)
+    store.delete("celery")
 
-    assert services.service_provider_key() == (private, made)
-    kept = ServiceProviderKey.objects.get()
-    assert "PRIVATE" in private
-    assert "PRIVATE" not in kept.private_sealed
+    def read() -> list[str]:
+        messages = [json.loads(message) for message in store.lrange("celery", 0, -1)]
+        return [json.loads(base64.b64decode(message["body"]))[0][0] for message in messages]
+
+    yield read
+    store.delete("celery")
+    store.close()
 
 
-def test_of_four_first_needs_at_once_one_makes_the_key(together):
-    results = together(services.service_provider_key, times=4)
+def test_a_refresh_is_queued_and_not_made_while_somebody_waits(row, published, queued):
+    asked = len(published.asked)
 
-    assert len(set(results)) == 1
-    assert ServiceProviderKey.objects.count() == 1
+    assert services.ask_for_refresh(row, timezone.now())
+
+    assert queued() == [str(row.pk)]
+    assert len(published.asked) == asked
+
+
+def test_a_refresh_is_queued_at_most_once_in_five_minutes(row, queued):
+    now = timezone.now()
+
+    answers = [
+        services.ask_for_refresh(row, now + timedelta(seconds=later)) for later in (0, 1, 299, 300)
+    ]
+
+    assert answers == [True, False, False, True]
+
+
+def test_of_eight_who_ask_at_once_one_queues(row, queued, together):
+    now = timezone.now()
+
+    answers = together(lambda: services.ask_for_refresh(row, now), times=8)
+
+    assert sorted(answers) == [False] * 7 + [True]
+    assert len(queued()) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble", [OperationalError("away"), ConnectionRefusedError()], ids=["celery", "socket"]
+)
+def test_without_a_queue_nothing_fails_and_it_may_be_asked_for_again_soon(
+    row, monkeypatch, trouble
+):
+    def away(*_, **__):
+        raise trouble
+
+    now = timezone.now()
+    monkeypatch.setattr(tasks.refresh_one_provider, "apply_async", away)
+
+    assert services.ask_for_refresh(row, now) is False
+    monkeypatch.setattr(tasks.refresh_one_provider, "apply_async", lambda *_, **__: None)
+    assert services.ask_for_refresh(row, now + timedelta(seconds=29)) is False
+    assert services.ask_for_refresh(row, now + timedelta(seconds=30)) is True
+
+
+def test_a_queue_that_hangs_is_not_waited_for(row, monkeypatch):
+    held = threading.Event()
+    monkeypatch.setattr(queueing, "PATIENCE", 0.05)
+    monkeypatch.setattr(tasks.refresh_one_provider, "apply_async", lambda *_, **__: held.wait(30))
+
+    assert services.ask_for_refresh(row, timezone.now()) is False
+    held.set()
 
 
 # --- Secrets
