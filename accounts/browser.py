@@ -123,8 +123,22 @@ def end(request: HttpRequest, *, how: str, now: datetime) -> None:
     handle = ""
     if person_id is not None:
         handle = Person.objects.filter(pk=person_id).values_list("handle", flat=True).first() or ""
-    logout(request)
+    drop(request)
     if handle:
         services.signed_out(
             UUID(str(person_id)), handle, how=how, address=client_address(request), now=now
         )
+
+
+def drop(request: HttpRequest) -> None:
+    """Delete the session with everything in it, whoever it belongs to; what follows begins with a new id."""
+    key = request.session.session_key
+    logout(request)
+    services.forget_session(key)
+
+
+def ends_at(session: SessionBase) -> datetime:
+    """When the session that `begin` noted is over in any case."""
+    kept = noted(session)
+    absolute = float(kept["began"]) + settings.DAYPASS_SESSION_ABSOLUTE.total_seconds()
+    return datetime.fromtimestamp(min(absolute, float(kept.get("ends") or absolute)), UTC)

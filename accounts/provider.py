@@ -7,6 +7,7 @@ says in its query never becomes part of a request to a provider (threats.md A5.6
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -60,7 +61,13 @@ class SamlProvider(_Verified, SAMLProvider):
             services.service_provider(row), services.saml_provider(row), fresh=fresh
         )
         self.stash_redirect_state(
-            request, process, next_url, data, state_id=request_id, fresh=fresh
+            request,
+            process,
+            next_url,
+            data,
+            state_id=request_id,
+            fresh=fresh,
+            began=time.time(),
         )
         return HttpResponseRedirect(url)
 
@@ -162,6 +169,7 @@ class OidcProvider(_Verified, OpenIDConnectProvider):
             auth_params=parameters,
             nonce=nonce,
             fresh=fresh,
+            began=time.time(),
         )
         return response
 

@@ -581,6 +581,14 @@ def _name_id(
     if not found:
         return None, {}
     name_id = found[0]
+    _check_qualifiers(name_id, sp, provider)
+    if name_id.get("Format") == "urn:oasis:names:tc:SAML:2.0:nameid-format:transient":
+        return None, _without_empty(name_id)
+    return _text(name_id), _without_empty(name_id)
+
+
+def _check_qualifiers(name_id: etree._Element, sp: ServiceProvider, provider: Provider) -> None:
+    """A name that is qualified is the provider's name, for us."""
     for attribute, own in (
         ("NameQualifier", provider.entity_id),
         ("SPNameQualifier", sp.entity_id),
@@ -589,9 +597,6 @@ def _name_id(
             raise refused(
                 f"The NameID's {attribute} names somebody else: {name_id.get(attribute)!r}."
             )
-    if name_id.get("Format") == "urn:oasis:names:tc:SAML:2.0:nameid-format:transient":
-        return None, _without_empty(name_id)
-    return _text(name_id), _without_empty(name_id)
 
 
 def _without_empty(name_id: etree._Element) -> dict[str, str]:
@@ -748,6 +753,7 @@ def verify_logout_request(
     name = _text(names[0]) if len(names) == 1 else None
     if not name or not root.get("ID"):
         raise refused("The logout request names nobody.")
+    _check_qualifiers(names[0], sp, provider)
     indexes = tuple(_text(index) or "" for index in root.findall(f"{{{SAMLP}}}SessionIndex"))
     return LogoutAsked(id=root.get("ID", ""), name_id=name, session_indexes=indexes)
 
@@ -759,12 +765,14 @@ def verify_logout_response(
     sp: ServiceProvider,
     provider: Provider,
     now: datetime,
-) -> None:
-    """The answer to a LogoutRequest that we sent. Raises SignInRefused."""
+) -> str:
+    """The id of the LogoutRequest of ours that this answers. Raises SignInRefused."""
     check_redirect_signature(raw_query, "SAMLResponse", provider)
     root = _logout_message(unverified_message, "LogoutResponse", sp=sp, provider=provider, now=now)
-    if not is_our_request_id(root.get("InResponseTo", ""), sp.slug, purpose="sign-out"):
+    answered = root.get("InResponseTo", "")
+    if not is_our_request_id(answered, sp.slug, purpose="sign-out"):
         raise refused("The logout response answers no request of ours.")
+    return answered
 
 
 def _logout_message(

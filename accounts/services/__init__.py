@@ -43,6 +43,7 @@ from accounts.services.providers import (
     set_client_secret,
     warn_certificates,
 )
+from accounts.services.sessions import end_by_provider, forget_session, note_session
 from accounts.services.trials import TEST_KEPT, finish_test, start_test
 
 __all__ = [
@@ -61,10 +62,13 @@ __all__ = [
     "consume",
     "create_oidc_provider",
     "create_provider_from_metadata",
+    "end_by_provider",
     "fingerprint",
     "finish_test",
+    "forget_session",
     "give_handle",
     "new_reference",
+    "note_session",
     "refresh_keys",
     "refresh_provider",
     "refuse",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from allauth.socialaccount.helpers import complete_social_login
 from allauth.socialaccount.models import SocialLogin
+from django.contrib.auth import SESSION_KEY
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from accounts import browser, places, queries, services
 from accounts.identity import Proof
-from accounts.models import IdentityProvider, Protocol
+from accounts.models import IdentityProvider, Person, Protocol
 from accounts.network import client_address
 from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understand
 from accounts.services import OneUse
@@ -48,6 +49,7 @@ def finish(
         address=client_address(request),
         now=now,
     )
+    _leave_before(request, admission.person, now)
     login: SocialLogin = provider.sociallogin_from_response(request, claims)
     login.admitted = admission.account
     login.state = {"process": LOGIN}
@@ -71,10 +73,47 @@ def finish(
         logout={**verified.logout, **(logout or {})},
         ends=verified.session_ends,
     )
+    _note(request, row, admission.person, verified, state, now)
     to = state.get("next")
     return HttpResponseRedirect(
         to if isinstance(to, str) and places.is_page(to) else reverse("home")
     )
+
+
+def _leave_before(request: HttpRequest, person: Person, now: datetime) -> None:
+    """Nothing of the browser's session so far goes on, be it nobody's, the person's own or somebody else's."""
+    before = request.session.get(SESSION_KEY)
+    if before in (None, str(person.pk)):
+        browser.drop(request)
+    else:
+        browser.end(request, how="somebody else signed in", now=now)
+
+
+def _note(
+    request: HttpRequest,
+    row: IdentityProvider,
+    person: Person,
+    verified: VerifiedAttributes,
+    state: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Note what the provider calls the session, unless it has ended it meanwhile."""
+    sid = verified.attributes.get("sid") if verified.protocol == "oidc" else None
+    began = state.get("began")
+    try:
+        services.note_session(
+            person,
+            row,
+            str(request.session.session_key),
+            subject=verified.logout.get("name_id") or verified.subject or "",
+            index=sid if isinstance(sid, str) else verified.logout.get("session_index", ""),
+            expires=browser.ends_at(request.session),
+            began=datetime.fromtimestamp(began, UTC) if isinstance(began, float) else None,
+            now=now,
+        )
+    except DaypassError:
+        browser.end(request, how="signed out at the provider", now=now)
+        raise
 
 
 def finish_test(

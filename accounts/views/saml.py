@@ -7,6 +7,7 @@ from typing import Any
 
 from allauth.socialaccount.adapter import get_adapter
 from django.conf import settings
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -21,6 +22,14 @@ from accounts.views.doors import quiet, row_of
 from accounts.views.finishing import finish
 
 ANSWER_COOKIE = f"{'__Secure-' if settings.SECURE_ORIGIN else ''}daypass_answer"
+
+
+LOGOUT_REMEMBERED = saml.MAX_AGE + 2 * saml.SKEW
+"""How long a LogoutRequest would be fresh, counted from its arrival: for as long it is remembered as used."""
+
+
+MOST_INDEXES = 200
+"""Sessions that one LogoutRequest may name; it may name none, and means all of the person's then."""
 
 
 ANSWER_KEPT = 120
@@ -113,28 +122,36 @@ def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
 @require_GET
 @quiet
 def saml_sls(request: HttpRequest, slug: str) -> HttpResponse:
-    """The provider ends a session (a signed LogoutRequest for its NameID), or answers that it ended its own."""
+    """The provider ends sessions (a signed LogoutRequest for a NameID), or answers that it ended its own.
+
+    The request says which sessions it means; the browser that carries it need not be one of them, and in a frame it
+    sends no cookie. Each message is taken once.
+    """
     row = row_of(slug, Protocol.SAML)
     sp, provider = services.service_provider(row), services.saml_provider(row)
     now = timezone.now()
     raw_query = request.META.get("QUERY_STRING", "")
     if "SAMLResponse" in request.GET:
-        saml.verify_logout_response(
+        answered = saml.verify_logout_response(
             raw_query, request.GET["SAMLResponse"], sp=sp, provider=provider, now=now
         )
+        services.consume(row, OneUse("logout answer", answered, now + saml.REQUEST_LIFETIME))
         return HttpResponseRedirect(reverse("signed_out"))
     asked = saml.verify_logout_request(
         raw_query, request.GET.get("SAMLRequest", ""), sp=sp, provider=provider, now=now
     )
-    kept = browser.noted(request.session)
-    logout = kept.get("logout", {})
-    own = kept.get("proof", {}).get("provider_id") == str(row.pk)
-    if own and logout.get("name_id") == asked.name_id:
-        index = logout.get("session_index")
-        if not asked.session_indexes or index in asked.session_indexes:
-            browser.end(request, how="signed out at the provider", now=now)
-    elif own:
-        raise saml.refused("The logout request is for somebody else's session.")
+    indexes: tuple[str | None, ...] = asked.session_indexes or (None,)
+    if "" in indexes or len(indexes) > MOST_INDEXES:
+        raise saml.refused("The logout request names sessions without a name, or too many.")
+    own = request.session.session_key
+    with transaction.atomic():
+        services.consume(row, OneUse("logout request", asked.id, now + LOGOUT_REMEMBERED))
+        for index in indexes:
+            services.end_by_provider(
+                row, subject=asked.name_id, index=index, how="signed out at the provider", now=now
+            )
+    if own and not request.session.exists(own):
+        browser.drop(request)
     if not provider.slo_url:
         return HttpResponseRedirect(reverse("signed_out"))
     return HttpResponseRedirect(

@@ -1,0 +1,303 @@
+"""The provider ends sessions: by what it calls them, wherever they are, once a message, and nobody else's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from lxml import etree
+
+from accounts import services
+from accounts.models import Person, ProviderSession
+from broker.audit.models import AuditEvent
+from tests.accounts import web
+from tests.accounts.conftest import BY
+from tests.accounts.idp_saml import SAML, SAMLP
+
+SLS = "https://daypass.test/saml/acme/sls/"
+ATTRIBUTES = {"uid": ["ada"], "groups": ["readers"]}
+HOW = "signed out at the provider"
+
+
+def signed_in(idp, slug="acme", **answer):
+    browser = web.browser()
+    web.saml_sign_in(browser, idp, slug, attributes=ATTRIBUTES, **answer)
+    assert web.is_signed_in(browser)
+    return browser
+
+
+def request(idp, *, name_id="u-0001", indexes=("s-1",), qualifiers=None):
+    """A signed LogoutRequest as the address that brings it here."""
+    root = etree.fromstring(idp.logout_request(SLS, name_id=name_id))
+    for index in root.findall(f"{{{SAMLP}}}SessionIndex"):
+        root.remove(index)
+    for index in indexes:
+        etree.SubElement(root, f"{{{SAMLP}}}SessionIndex").text = index
+    for name, value in (qualifiers or {}).items():
+        root.find(f"{{{SAML}}}NameID").set(name, value)
+    return idp.redirect(SLS, "SAMLRequest", etree.tostring(root))
+
+
+def endings(handle="ada"):
+    events = AuditEvent.objects.filter(kind="sign_in.ended", actor=handle)
+    return list(events.values_list("data__how", flat=True))
+
+
+def test_a_session_is_known_by_what_its_provider_calls_it(saml_row, idp):
+    browser = signed_in(idp)
+
+    noted = ProviderSession.objects.get()
+
+    assert noted.session_key == browser.session.session_key
+    assert (noted.provider, noted.person) == (saml_row, Person.objects.get())
+    assert noted.subject_digest and noted.index_digest
+    assert timedelta(hours=9) < noted.expires_at - timezone.now() <= timedelta(hours=10)
+
+
+def test_a_session_of_openid_connect_is_known_by_subject_and_sid(oidc_row, op):
+    op.bend_claims = lambda claims: claims.update(sid="at-the-provider")
+    browser = web.browser()
+    web.oidc_sign_in(browser, op)
+
+    ended = services.end_by_provider(
+        oidc_row, subject=None, index="at-the-provider", how=HOW, now=timezone.now()
+    )
+
+    assert ended == 1
+    assert not web.is_signed_in(browser)
+
+
+def test_the_provider_ends_a_session_without_the_browsers_cookie(saml_row, idp):
+    """In a frame of the provider's page no cookie of ours comes along."""
+    browser = signed_in(idp)
+
+    answer = web.call_back(web.browser(), request(idp))
+
+    assert answer["Location"].startswith(idp.slo_url)
+    assert not web.is_signed_in(browser)
+    assert browser.get("/", secure=True)["Location"].startswith("/sign-in/")
+    assert not ProviderSession.objects.exists()
+    assert not UserSession.objects.exists()
+    assert endings() == [HOW]
+
+
+def test_the_browser_that_carries_the_request_is_signed_out_cleanly(saml_row, idp):
+    browser = signed_in(idp)
+
+    answer = web.call_back(browser, request(idp))
+
+    assert answer.status_code == 302
+    assert browser.cookies["__Host-daypass_session"].value == ""
+    assert endings() == [HOW]
+
+
+def test_several_indexes_end_those_sessions_and_no_other(saml_row, idp):
+    first, second, third = (signed_in(idp, session_index=f"s-{n}") for n in (1, 2, 3))
+
+    web.call_back(web.browser(), request(idp, indexes=("s-1", "s-3", "s-9")))
+
+    assert [web.is_signed_in(b) for b in (first, second, third)] == [False, True, False]
+    assert endings() == [HOW, HOW]
+
+
+def test_without_an_index_all_sessions_of_the_name_end(saml_row, idp):
+    hers = [signed_in(idp, session_index=f"s-{n}") for n in (1, 2)]
+    his = signed_in(idp, name_id="u-0002")
+
+    web.call_back(web.browser(), request(idp, indexes=()))
+
+    assert not any(web.is_signed_in(browser) for browser in hers)
+    assert web.is_signed_in(his)
+
+
+def test_an_index_of_one_person_ends_nothing_of_another(saml_row, idp):
+    browser = signed_in(idp, session_index="s-1")
+
+    web.call_back(web.browser(), request(idp, name_id="u-0002", indexes=("s-1",)))
+
+    assert web.is_signed_in(browser)
+
+
+@pytest.mark.parametrize("indexes", [("",), ("s-1", ""), tuple(f"s-{n}" for n in range(300))])
+def test_an_index_that_names_nothing_does_not_stand_for_all(saml_row, idp, indexes):
+    browser = signed_in(idp, session_index="other")
+
+    answer = web.call_back(web.browser(), request(idp, indexes=indexes))
+
+    assert answer.status_code == 403
+    assert web.is_signed_in(browser)
+
+
+@pytest.mark.parametrize("qualifier", ["NameQualifier", "SPNameQualifier"])
+def test_a_name_that_is_qualified_by_somebody_else_ends_nothing(saml_row, idp, refusals, qualifier):
+    browser = signed_in(idp)
+
+    answer = web.call_back(browser, request(idp, qualifiers={qualifier: "https://another.example"}))
+
+    assert answer.status_code == 403
+    assert web.is_signed_in(browser)
+    assert qualifier in refusals()[0][1]
+
+
+def test_our_own_qualifiers_are_understood(saml_row, idp):
+    browser = signed_in(idp)
+    own = {
+        "NameQualifier": idp.entity_id,
+        "SPNameQualifier": "https://daypass.test/saml/acme/metadata/",
+    }
+
+    web.call_back(browser, request(idp, qualifiers=own))
+
+    assert not web.is_signed_in(browser)
+
+
+def test_another_provider_ends_nothing_of_this_one(saml_row, idp, other_idp):
+    services.create_provider_from_metadata(
+        slug="other", name="Other", metadata_xml=other_idp.metadata, by=BY, enabled=True
+    )
+    browser = signed_in(idp)
+    there = SLS.replace("acme", "other")
+    message = other_idp.logout_request(there, name_id="u-0001")
+
+    answer = web.call_back(browser, other_idp.redirect(there, "SAMLRequest", message))
+
+    assert answer.status_code == 302
+    assert web.is_signed_in(browser)
+
+
+def test_a_logout_request_is_taken_once(saml_row, idp, refusals):
+    url = request(idp)
+    signed_in(idp)
+    first = web.call_back(web.browser(), url)
+    later = signed_in(idp)
+
+    again = web.call_back(web.browser(), url)
+
+    assert (first.status_code, again.status_code) == (302, 403)
+    assert web.is_signed_in(later)
+    assert [code for code, _ in refusals()] == ["replayed"]
+
+
+def test_the_answer_to_our_own_logout_is_taken_once(saml_row, idp, refusals):
+    browser = signed_in(idp)
+    asked = idp.read(web.destination(browser.post("/sign-out/", secure=True)))
+    message = idp.logout_response(SLS, in_response_to=asked.id)
+    url = idp.redirect(SLS, "SAMLResponse", message, relay="https://evil.example/")
+
+    first, again = web.call_back(browser, url), web.call_back(browser, url)
+
+    assert first["Location"] == "/signed-out/"
+    assert again.status_code == 403
+    assert [code for code, _ in refusals()] == ["replayed"]
+
+
+def test_an_answer_to_no_request_of_ours_is_refused(saml_row, idp):
+    url = idp.redirect(SLS, "SAMLResponse", idp.logout_response(SLS, in_response_to="_made-up"))
+
+    assert web.call_back(web.browser(), url).status_code == 403
+
+
+def test_a_relay_state_leads_nowhere(saml_row, idp):
+    signed_in(idp)
+    root = idp.logout_request(SLS, name_id="u-0001")
+    url = idp.redirect(SLS, "SAMLRequest", root, relay="https://evil.example/")
+
+    answer = web.call_back(web.browser(), url)
+
+    assert answer["Location"].startswith(idp.slo_url)
+    assert web.query(answer["Location"])["RelayState"] == "https://evil.example/"
+
+
+def test_a_provider_without_a_logout_address_gets_no_answer(saml_row, idp):
+    saml_row.slo_url = ""
+    services.save_provider(saml_row, by=BY)
+    browser = signed_in(idp)
+
+    answer = web.call_back(browser, request(idp))
+
+    assert answer["Location"] == "/signed-out/"
+    assert not web.is_signed_in(browser)
+
+
+def test_signing_out_here_is_noted(saml_row, idp):
+    browser = signed_in(idp)
+
+    browser.post("/sign-out/", secure=True)
+
+    assert not ProviderSession.objects.exists()
+    assert not UserSession.objects.exists()
+    assert endings() == ["signed out"]
+
+
+def test_a_session_that_reached_its_limit_is_noted_no_longer(saml_row, idp):
+    browser = signed_in(idp)
+    session = browser.session
+    session["daypass"] = {**session["daypass"], "began": 0}
+    session.save()
+
+    browser.get("/", secure=True)
+
+    assert not ProviderSession.objects.exists()
+
+
+def test_what_is_known_of_dead_sessions_is_cleared(saml_row, idp):
+    signed_in(idp)
+    alive = signed_in(idp)
+    key = alive.session.session_key
+    old = ProviderSession.objects.exclude(session_key=key)
+    old.update(expires_at=timezone.now() - timedelta(minutes=1))
+
+    cleared = services.clear_expired(now=timezone.now())
+
+    assert cleared["sessions"] == 1
+    assert ProviderSession.objects.get().session_key == key
+    assert UserSession.objects.get().session_key == key
+
+
+def test_a_sign_in_that_was_under_way_ends_with_the_session_it_was_for(saml_row, idp, refusals):
+    """SAML core 3.7.3.2: a logout holds for an assertion that comes in after it."""
+    browser = web.browser()
+    answer = idp.answer(web.start(browser, "acme"), attributes=ATTRIBUTES, session_index="s-7")
+    web.call_back(web.browser(), request(idp, indexes=("s-7",)))
+
+    page = web.post_answer(browser, "acme", answer)
+
+    assert page.status_code == 403
+    assert not web.is_signed_in(browser)
+    assert not Session.objects.exists()
+    assert refusals()[0][0] == "signed_out_meanwhile"
+
+
+def test_who_was_signed_out_can_sign_in_again_at_once(saml_row, idp):
+    signed_in(idp)
+    web.call_back(web.browser(), request(idp, indexes=()))
+
+    assert web.is_signed_in(signed_in(idp))
+
+
+def test_naming_nobody_and_nothing_ends_nothing(saml_row, idp):
+    browser = signed_in(idp)
+
+    ended = services.end_by_provider(
+        saml_row, subject=None, index=None, how=HOW, now=timezone.now()
+    )
+
+    assert ended == 0
+    assert web.is_signed_in(browser)
+
+
+def test_one_message_at_the_same_moment_eight_times_is_one_logout(together, idp):
+    services.create_provider_from_metadata(
+        slug="acme", name="Acme", metadata_xml=idp.metadata, by=BY, enabled=True
+    )
+    signed_in(idp)
+    url = request(idp)
+
+    results = together(lambda: web.call_back(web.browser(), url).status_code, times=8)
+
+    assert results.count(302) == 1
+    assert results.count(403) == 7
+    assert endings() == [HOW]
