@@ -56,6 +56,8 @@ MD = "urn:oasis:names:tc:SAML:2.0:metadata"
 REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
 POST = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
+PERSISTENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"
+UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 EXC_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 ENVELOPED = DS + "enveloped-signature"
@@ -164,6 +166,9 @@ def toolkit_settings(sp: ServiceProvider, provider: Provider | None) -> OneLogin
             "entityId": sp.entity_id,
             "assertionConsumerService": {"url": sp.acs, "binding": POST},
             "singleLogoutService": {"url": sp.sls, "binding": REDIRECT},
+            # Providers that take the format from our metadata send an id that stays, instead of a new one each time.
+            # A request leaves the choice to the provider: some refuse a format that they were not configured for.
+            "NameIDFormat": PERSISTENT if provider is None else UNSPECIFIED,
             "x509cert": sp.certificate,
             "x509certNew": sp.next_certificate,
             "privateKey": sp.private_key,

@@ -112,6 +112,9 @@ def test_our_metadata_is_there_before_the_providers(db):
     root = etree.fromstring(answer.content)
 
     assert root.get("entityID") == "https://daypass.test/saml/new/metadata/"
+    # A provider that takes the format from here sends an id that stays.
+    formats = [element.text for element in root.iter("{*}NameIDFormat")]
+    assert formats == ["urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"]
     assert root.get("validUntil") is None
     described = next(iter(root))
     assert described.get("WantAssertionsSigned") == described.get("AuthnRequestsSigned") == "true"
