@@ -1,7 +1,7 @@
 """`make test`: every check and every test, one after the other, with one summary at the end.
 
-`python -m tests` runs all stages; `python -m tests checks` (or sqlite, postgresql, journeys) runs those named. With
-CI=true nothing may be left out: a missing browser or a skipped test is a failure.
+`python -m tests` runs all stages; `python -m tests checks` (or sqlite, postgresql, journeys, interop) runs those named.
+With CI=true nothing may be left out: a missing browser, a missing provider or a skipped test is a failure.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def checks() -> Outcome:
 
 
 def sqlite() -> Outcome:
-    return pytest("sqlite", ["-m", "not journey", "-n", "2"], {})
+    return pytest("sqlite", ["-m", "not journey and not interop", "-n", "2"], {})
 
 
 def postgresql() -> Outcome:
@@ -96,23 +96,51 @@ def postgresql() -> Outcome:
         # What touches no database of Daypass has been tested a minute ago.
         apart = ["--ignore=tests/demo", "--ignore=tests/test_deployment.py"]
         return pytest(
-            "postgresql", ["-m", "not journey", "-n", "2", *apart], {"DATABASE_URL": server.url}
+            "postgresql",
+            ["-m", "not journey and not interop", "-n", "2", *apart],
+            {"DATABASE_URL": server.url},
         )
     finally:
         server.stop()
 
 
 def journeys() -> Outcome:
+    return no_chromium() or pytest("journeys", ["-m", "journey"], {})
+
+
+def interop() -> Outcome:
+    """The providers that are here or can be fetched; the others are named with what they need."""
+    from tests.interop.parts import TESTS, missing
+
+    without_browser = no_chromium()
+    if without_browser is not None:
+        return without_browser
+    absent = missing()
+    for name, reason in absent.items():
+        say(f"  {'FAILED' if CI else 'Left out'}: {name}: {reason}")
+    if CI and absent:
+        return Outcome(failed=len(absent))
+    if len(absent) == len(TESTS):
+        return Outcome(note="left out: no provider")
+    files = [f"tests/interop/{file}" for name in TESTS.keys() - absent for file in TESTS[name]]
+    outcome = pytest("interop", ["-m", "interop", *sorted(files)], {})
+    if absent and not outcome.failed:
+        outcome.note = f"{outcome.passed} passed; left out: {', '.join(absent)}"
+    return outcome
+
+
+def no_chromium() -> Outcome | None:
+    """What comes of a stage that needs a browser where there is none; None where there is one."""
     from tests.servers import chromium
 
-    if chromium() is None:
-        remedy = "On Debian and Ubuntu: apt-get install chromium"
-        if CI:
-            say(f"  FAILED: there is no Chromium. {remedy}")
-            return Outcome(failed=1)
-        say(f"  Left out: there is no Chromium, which the journeys need. {remedy}")
-        return Outcome(note="left out: no Chromium")
-    return pytest("journeys", ["-m", "journey"], {})
+    if chromium() is not None:
+        return None
+    remedy = "On Debian and Ubuntu: apt-get install chromium"
+    if CI:
+        say(f"  FAILED: there is no Chromium. {remedy}")
+        return Outcome(failed=1)
+    say(f"  Left out: there is no Chromium, which this needs. {remedy}")
+    return Outcome(note="left out: no Chromium")
 
 
 def pytest(name: str, arguments: list[str], environment: dict[str, str]) -> Outcome:
@@ -147,6 +175,7 @@ STAGES: dict[str, tuple[str, Callable[[], Outcome]]] = {
     "sqlite": ("Tests on SQLite", sqlite),
     "postgresql": ("Tests on PostgreSQL", postgresql),
     "journeys": ("Journeys: a real browser against the whole demo", journeys),
+    "interop": ("Interoperability: other people's identity providers, in a browser", interop),
 }
 
 

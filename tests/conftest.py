@@ -29,10 +29,12 @@ def valkey() -> Server:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything under tests/journeys is a journey, whether or not its author remembered the mark."""
+    """Everything under tests/journeys is a journey, whether or not its author remembered the mark; interop alike."""
     for item in items:
         if "journeys" in item.path.parts:
             item.add_marker(pytest.mark.journey)
+        if "interop" in item.path.parts:
+            item.add_marker(pytest.mark.interop)
 
 
 @pytest.fixture
