@@ -70,9 +70,10 @@ class StaffChanged:
 
 @dataclass(frozen=True, slots=True)
 class ProviderNews:
-    """Refreshed metadata, a failed refresh, an expiring certificate, a finished test sign-in.
+    """Refreshed metadata, a failed refresh, what waits for an administrator, an expiring certificate, a test sign-in.
 
-    what: "refreshed" | "refresh_failed" | "certificate_expiring" | "tested".
+    what: "refreshed" | "refresh_failed" | "proposed" | "proposal_dismissed" | "proposal_withdrawn" |
+    "certificate_expiring" | "tested".
     """
 
     what: str

@@ -97,6 +97,7 @@ class IdentityProvider(models.Model):
         default=list, blank=True, help_text="PEM certificates that sign this provider's metadata."
     )
     metadata_valid_until = models.DateTimeField(null=True, blank=True, editable=False)
+    metadata_valid_since = models.DateTimeField(null=True, blank=True, editable=False)
 
     # OpenID Connect
     issuer = models.CharField(max_length=1024, blank=True)
@@ -206,6 +207,7 @@ class ServiceProviderKey(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(editable=False)
     state_since = models.DateTimeField(default=timezone.now, editable=False)
+    warned_days = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
 
     class Meta:
         constraints: ClassVar = [

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import call_command
 from django.utils import timezone
 
 from accounts import services
-from accounts.models import IdentityProvider
 
 
 @shared_task
 def refresh_providers() -> None:
-    """One task a provider, so that a slow one holds nobody up."""
-    for pk in IdentityProvider.objects.filter(enabled=True).values_list("pk", flat=True):
-        refresh_one_provider.delay(str(pk))
+    """One task for each provider whose turn it is, so that a slow one holds nobody up."""
+    for pk in services.claim_due(now=timezone.now()):
+        refresh_one_provider.apply_async((str(pk),), expires=600)
 
 
-@shared_task
+@shared_task(soft_time_limit=40, time_limit=50)
 def refresh_one_provider(provider_id: str) -> None:
     """Idempotent: the same news is told once, and a failure keeps what there was."""
-    services.refresh_provider(provider_id, now=timezone.now())
+    try:
+        services.refresh_provider(provider_id, now=timezone.now())
+    except SoftTimeLimitExceeded:
+        services.refresh_failed(provider_id, "It took longer than 40 seconds.", now=timezone.now())
 
 
 @shared_task

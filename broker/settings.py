@@ -207,8 +207,9 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": crontab(hour="3", minute="17"),
     },
     "refresh-providers": {
+        # Who is asked is decided there: each provider about once an hour, and not all in the same minute.
         "task": "accounts.tasks.refresh_providers",
-        "schedule": crontab(minute="7"),
+        "schedule": crontab(minute="*/5"),
     },
     "warn-certificates": {
         "task": "accounts.tasks.warn_certificates",

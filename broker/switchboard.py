@@ -72,6 +72,9 @@ _NEWS = {
     "refreshed": Kind.PROVIDER_REFRESHED,
     "refresh_failed": Kind.PROVIDER_REFRESH_FAILED,
     "certificate_expiring": Kind.PROVIDER_CERTIFICATE_EXPIRING,
+    "proposed": Kind.PROVIDER_PROPOSED,
+    "proposal_dismissed": Kind.PROVIDER_PROPOSAL_DISMISSED,
+    "proposal_withdrawn": Kind.PROVIDER_PROPOSAL_WITHDRAWN,
     "tested": Kind.SIGN_IN_TESTED,
 }
 

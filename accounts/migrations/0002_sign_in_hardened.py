@@ -75,6 +75,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='identityprovider',
+            name='metadata_valid_since',
+            field=models.DateTimeField(blank=True, editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name='identityprovider',
             name='pinning',
             field=models.CharField(choices=[('approve', 'An administrator, each time'), ('signed', 'The signer of its metadata'), ('follow', 'The provider itself, at its own address')], default='approve', max_length=8, verbose_name='New keys are believed by'),
         ),
@@ -107,6 +112,11 @@ class Migration(migrations.Migration):
             model_name='serviceproviderkey',
             name='state_since',
             field=models.DateTimeField(default=django.utils.timezone.now, editable=False),
+        ),
+        migrations.AddField(
+            model_name='serviceproviderkey',
+            name='warned_days',
+            field=models.PositiveSmallIntegerField(blank=True, editable=False, null=True),
         ),
         migrations.RunPython(keep_what_was_agreed, migrations.RunPython.noop),
         migrations.RemoveField(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from accounts import oidc, outbound, saml
@@ -26,18 +23,19 @@ from accounts.rules import (
     PRESETS,
     ClaimMap,
 )
-from accounts.services import queueing
 from accounts.services.common import By, news
-from accounts.services.keys import fingerprint
 from accounts.services.once import OneUse, consume
-from broker.errors import BadInput, ProviderUnavailable
+from accounts.services.proposals import supersede
+from accounts.services.refreshing import (
+    fetch_metadata,
+    next_turn,
+    note_validity,
+    read_metadata,
+)
+from accounts.services.trust import described, facts_of, last_end, set_trust, trust_of
+from broker.errors import BadInput
 from broker.errors import SignInRefused as Refused
 from broker.sealing import seal, unseal
-
-REFRESH_ASKED_AT_MOST_EVERY = timedelta(minutes=5)
-REFRESH_ASKED_AGAIN_AFTER = timedelta(seconds=30)
-"""When the queue was away: how soon the next one may try."""
-
 
 WARN_BEFORE_DAYS = (60, 30, 7)
 
@@ -159,7 +157,13 @@ def save_provider(
     except ValidationError as error:
         raise BadInput(_sentence(error)) from None
     with transaction.atomic():
-        provider.save()
+        if stored is None:
+            provider.refresh_due_at = next_turn(now)
+            provider.save(force_insert=True)
+        else:
+            _save_changes(provider, stored)
+            if trust_of(provider) != trust_of(stored) or provider.pinning != stored.pinning:
+                supersede(provider, now=now)
         announce(
             Changed(
                 actor_id=by.id,
@@ -167,8 +171,8 @@ def save_provider(
                 subject_type="provider",
                 subject_id=str(provider.pk),
                 label=provider.name,
-                before=_facts(stored) if stored else {},
-                after=_facts(provider),
+                before=facts_of(stored) if stored else {},
+                after=facts_of(provider),
                 address=by.address,
                 at=now,
             )
@@ -176,18 +180,39 @@ def save_provider(
     return provider
 
 
+def _save_changes(provider: IdentityProvider, stored: IdentityProvider) -> None:
+    """Only what the administrator changed: what a refresh wrote meanwhile stands."""
+    names = [field.attname for field in IdentityProvider._meta.concrete_fields]
+    changed = [name for name in names if getattr(provider, name) != getattr(stored, name)]
+    if changed:
+        provider.save(update_fields=changed)
+
+
 def _prepare_saml(
     provider: IdentityProvider, stored: IdentityProvider | None, now: datetime
 ) -> None:
+    provider.metadata_signers = [saml.read_certificate(t)[0] for t in provider.metadata_signers]
+    if provider.pinning == Pinning.SIGNED and not (
+        provider.metadata_signers and provider.metadata_url
+    ):
+        raise BadInput(
+            "Where the signer of the metadata decides, Daypass needs the address of the metadata and the signer's "
+            "certificate."
+        )
     pasted = provider.metadata_xml.strip()
     if pasted and (stored is None or pasted != stored.metadata_xml.strip()):
-        _describe(provider, saml.read_metadata(pasted, entity_id=provider.entity_id, now=now))
+        # An administrator's own act: believed whoever signed it.
+        read = saml.read_metadata(pasted, entity_id=provider.entity_id, now=now)
+        _describe(provider, read, now)
     elif provider.metadata_url and (
-        stored is None or provider.metadata_url != stored.metadata_url or not provider.certificates
+        stored is None or not provider.certificates or _asks_anew(provider, stored)
     ):
-        document = _fetch_metadata(provider.metadata_url)
-        _describe(provider, saml.read_metadata(document, entity_id=provider.entity_id, now=now))
+        read = read_metadata(provider, fetch_metadata(provider.metadata_url), now=now)
+        _describe(provider, read, now)
         provider.refreshed_at, provider.refresh_problem = now, ""
+        provider.refresh_failures, provider.refresh_due_at = 0, next_turn(now)
+    elif not provider.metadata_url and stored and provider.certificates != stored.certificates:
+        note_validity(provider, None, now=now)
     if not provider.entity_id or not provider.sso_url or not provider.certificates:
         raise BadInput(
             "A SAML provider needs its metadata, by address or pasted; or entity id, sign-on address and certificate."
@@ -198,21 +223,22 @@ def _prepare_saml(
     ):
         if url:
             outbound.check_url(url, what)
-    read = [saml.read_certificate(text) for text in provider.certificates]
-    provider.certificates = [pem for pem, _ in read]
-    provider.certificate_expires_at = min(expires for _, expires in read)
+    provider.certificates = [saml.read_certificate(text)[0] for text in provider.certificates]
+    provider.certificate_expires_at = last_end(provider.certificates)
 
 
-def _describe(provider: IdentityProvider, described: saml.Described) -> None:
-    provider.entity_id = described.provider.entity_id
-    provider.sso_url = described.provider.sso_url
-    provider.slo_url = described.provider.slo_url
-    provider.certificates = list(described.provider.certificates)
+def _asks_anew(provider: IdentityProvider, stored: IdentityProvider) -> bool:
+    """Whether metadata has to be fetched again before this can be saved."""
+    signed = provider.pinning == Pinning.SIGNED and (
+        stored.pinning != provider.pinning or stored.metadata_signers != provider.metadata_signers
+    )
+    return signed or provider.metadata_url != stored.metadata_url
 
 
-def _fetch_metadata(url: str) -> bytes:
-    outbound.check_url(url, "The metadata address")
-    return outbound.get(url, "The metadata", limit=outbound.MAX_METADATA)
+def _describe(provider: IdentityProvider, read: saml.Described, now: datetime) -> None:
+    provider.entity_id = read.provider.entity_id
+    set_trust(provider, described(read))
+    note_validity(provider, read.valid_until, now=now)
 
 
 def _prepare_oidc(
@@ -221,6 +247,8 @@ def _prepare_oidc(
     secret: str | None,
     now: datetime,
 ) -> None:
+    if provider.pinning == Pinning.SIGNED:
+        raise BadInput("Only SAML metadata is signed: choose another way to believe new keys.")
     if not provider.issuer or not provider.client_id:
         raise BadInput("An OpenID Connect provider needs its issuer and a client id.")
     scopes = provider.scopes or ["openid", "profile", "email"]
@@ -232,6 +260,7 @@ def _prepare_oidc(
     if changed or not provider.discovery or not provider.jwks:
         provider.discovery, provider.jwks = oidc.discover(provider.issuer)
         provider.refreshed_at, provider.refresh_problem = now, ""
+        provider.refresh_failures, provider.refresh_due_at = 0, next_turn(now)
     _choose_algorithm(provider)
     if stored is not None and stored.discovery.get("token_endpoint") != provider.discovery.get(
         "token_endpoint"
@@ -247,30 +276,6 @@ def _choose_algorithm(provider: IdentityProvider) -> None:
         provider.id_token_algorithm = "ES256"  # noqa: S105
 
 
-def _facts(provider: IdentityProvider) -> dict[str, Any]:
-    """What the audit keeps of a provider: fingerprints of what is long, never a secret."""
-    return {
-        "slug": provider.slug,
-        "name": provider.name,
-        "protocol": provider.protocol,
-        "enabled": provider.enabled,
-        "position": provider.position,
-        "entity_id": provider.entity_id,
-        "metadata_url": provider.metadata_url,
-        "sso_url": provider.sso_url,
-        "slo_url": provider.slo_url,
-        "response_signed": provider.response_signed,
-        "certificates": [fingerprint(pem) for pem in provider.certificates],
-        "issuer": provider.issuer,
-        "client_id": provider.client_id,
-        "client_credential": "set" if provider.client_secret_sealed else "not set",
-        "scopes": list(provider.scopes),
-        "algorithm": provider.id_token_algorithm if provider.issuer else "",
-        "groups_from_userinfo": provider.groups_from_userinfo,
-        "claim_map": provider.claim_map,
-    }
-
-
 def _sentence(error: ValidationError) -> str:
     if not hasattr(error, "error_dict"):
         return " ".join(error.messages)
@@ -279,124 +284,6 @@ def _sentence(error: ValidationError) -> str:
         for field, messages in error.message_dict.items()
         for message in messages
     )
-
-
-def refresh_provider(provider_id: UUID | str, *, now: datetime | None = None) -> bool:
-    """Fetch metadata or discovery and keys again. What there was is kept when that fails; False then.
-
-    Only a change is news: new certificates, addresses or keys; a refresh that begins to fail.
-    """
-    now = now or timezone.now()
-    provider = IdentityProvider.objects.get(pk=provider_id)
-    before = _refreshed_facts(provider)
-    problem = ""
-    try:
-        if provider.protocol == Protocol.OIDC:
-            token_endpoint = provider.discovery.get("token_endpoint")
-            discovery, keys = oidc.discover(provider.issuer)
-            if token_endpoint and discovery["token_endpoint"] != token_endpoint:
-                raise BadInput(
-                    "The provider's token endpoint changed. An administrator has to save the provider and give "
-                    "the client secret again."
-                )
-            provider.discovery, provider.jwks = discovery, keys
-        elif provider.metadata_url:
-            document = _fetch_metadata(provider.metadata_url)
-            described = saml.read_metadata(document, entity_id=provider.entity_id, now=now)
-            for url in (described.provider.sso_url, described.provider.slo_url):
-                if url:
-                    outbound.check_url(url, "An address in the metadata")
-            _describe(provider, described)
-            provider.certificate_expires_at = min(
-                saml.read_certificate(pem)[1] for pem in provider.certificates
-            )
-        else:
-            return True
-    except (BadInput, ProviderUnavailable) as error:
-        problem = (error.cause or error.message)[:500]
-    with transaction.atomic():
-        current = IdentityProvider.objects.select_for_update(of=("self",)).get(pk=provider.pk)
-        if (current.issuer, current.metadata_url, current.entity_id) != (
-            provider.issuer,
-            provider.metadata_url,
-            before["entity_id"],
-        ):
-            return True  # an administrator was faster; their values stand
-        was_failing = bool(current.refresh_problem)
-        current.refresh_problem = problem
-        if problem:
-            current.save(update_fields=["refresh_problem"])
-            if not was_failing:
-                news("refresh_failed", current, {"problem": problem}, now)
-            return False
-        for name in (
-            "discovery",
-            "jwks",
-            "sso_url",
-            "slo_url",
-            "certificates",
-            "certificate_expires_at",
-        ):
-            setattr(current, name, getattr(provider, name))
-        current.refreshed_at = now
-        current.save()
-        after = _refreshed_facts(current)
-        changes = {
-            key: {"before": before[key], "after": after[key]}
-            for key in after
-            if before[key] != after[key]
-        }
-        if changes or was_failing:
-            news("refreshed", current, {"changes": changes}, now)
-    return True
-
-
-def _refreshed_facts(provider: IdentityProvider) -> dict[str, Any]:
-    endpoints = {n: str(provider.discovery.get(n, "")) for n in oidc.ENDPOINTS}
-    return {
-        "entity_id": provider.entity_id,
-        "sso_url": provider.sso_url,
-        "slo_url": provider.slo_url,
-        "certificates": [fingerprint(pem) for pem in provider.certificates],
-        "endpoints": endpoints if provider.discovery else {},
-        "keys": sorted(str(k.get("kid", "")) for k in provider.jwks.get("keys", ())),
-    }
-
-
-def ask_for_refresh(provider: IdentityProvider, now: datetime) -> bool:
-    """Queue a refresh of this provider, at most once in five minutes, however many ask at the same moment.
-
-    The refresh itself is the worker's: nothing is fetched here, so that no stranger makes Daypass call anybody.
-    Answers whether this call queued it. Raises nothing: without a queue the keys stay as they are, and it may be asked
-    for again soon.
-    """
-    asked = IdentityProvider.objects.filter(
-        Q(refresh_asked_at__isnull=True)
-        | Q(refresh_asked_at__lte=now - REFRESH_ASKED_AT_MOST_EVERY),
-        pk=provider.pk,
-    ).update(refresh_asked_at=now)
-    if not asked:
-        return False
-    if queueing.queue_refresh(str(provider.pk)):
-        return True
-    IdentityProvider.objects.filter(pk=provider.pk, refresh_asked_at=now).update(
-        refresh_asked_at=now - REFRESH_ASKED_AT_MOST_EVERY + REFRESH_ASKED_AGAIN_AFTER
-    )
-    return False
-
-
-def refresh_keys(provider: IdentityProvider, *, now: datetime) -> Mapping[str, Any]:
-    """The provider's keys, asked for anew when a token names an unknown one: at most once in five minutes.
-
-    Answers the keys that are stored afterwards. Raises nothing: what cannot be fetched stays as it was.
-    """
-    mine = IdentityProvider.objects.filter(
-        Q(refreshed_at__isnull=True) | Q(refreshed_at__lt=now - REFRESH_ASKED_AT_MOST_EVERY),
-        pk=provider.pk,
-    ).update(refreshed_at=now)
-    if mine:
-        refresh_provider(provider.pk, now=now)
-    return dict(IdentityProvider.objects.get(pk=provider.pk).jwks)
 
 
 def warn_certificates(*, now: datetime) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -64,6 +65,35 @@ def oidc_row(db, op):
         enabled=True,
         claim_map=PRESETS["oidc"],
     )
+
+
+@pytest.fixture
+def published(settings):
+    """Metadata at an address: `published.document` is what stands there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.server.asked.append(self.path)
+            body = self.server.document.encode()
+            self.send_response(self.server.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.daemon_threads = True
+    made.status = 200
+    made.asked = []
+    made.document = ""
+    made.url = f"http://127.0.0.1:{made.server_port}/metadata"
+    settings.DAYPASS_PRIVATE_PROVIDERS = [f"127.0.0.1:{made.server_port}"]
+    threading.Thread(target=made.serve_forever, args=(0.05,), daemon=True).start()
+    yield made
+    made.shutdown()
+    made.server_close()
 
 
 @pytest.fixture

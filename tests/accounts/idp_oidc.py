@@ -49,6 +49,8 @@ class OidcIdp:
     bend_userinfo: Callable[[dict], None] = lambda claims: None
     bend_discovery: Callable[[dict], None] = lambda document: None
     bend_keys: Callable[[dict], None] = lambda document: None
+    elsewhere: dict[str, Any] = field(default_factory=dict)
+    """What other paths answer, or these ones instead; None is 404."""
 
     def __post_init__(self) -> None:
         self.key = self.new_key()
@@ -151,6 +153,9 @@ class OidcIdp:
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
         self.asked.append(parts.path)
+        if parts.path in self.elsewhere:
+            found = self.elsewhere[parts.path]
+            return self._json(request, found or {}, 404 if found is None else 200)
         match parts.path:
             case "/.well-known/openid-configuration":
                 self._json(request, self.discovery)

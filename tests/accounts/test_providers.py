@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 import redis
+from celery.exceptions import SoftTimeLimitExceeded
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from accounts import saml, services, tasks
+from accounts import outbound, saml, services, tasks
 from accounts.models import IdentityProvider
 from accounts.services import queueing
 from broker.audit.models import AuditEvent
+from broker.celery import app
 from broker.errors import BadInput, KeyUnavailable, ProviderUnavailable
 from tests.accounts.conftest import BY
 from tests.accounts.idp_saml import SamlIdp, certificate
@@ -28,39 +30,17 @@ def news(kind: str) -> list[dict]:
 
 
 @pytest.fixture
-def published(settings):
-    """Metadata at an address: `published.document` is what stands there."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.server.asked.append(self.path)
-            body = self.server.document.encode()
-            self.send_response(self.server.status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.daemon_threads = True
-    made.status = 200
-    made.asked = []
-    made.document = ""
-    made.url = f"http://127.0.0.1:{made.server_port}/metadata"
-    settings.DAYPASS_PRIVATE_PROVIDERS = [f"127.0.0.1:{made.server_port}"]
-    threading.Thread(target=made.serve_forever, args=(0.05,), daemon=True).start()
-    yield made
-    made.shutdown()
-    made.server_close()
-
-
-@pytest.fixture
 def row(db, published, idp):
     published.document = idp.metadata
     return services.create_provider_from_metadata(
         slug="acme", name="Acme", metadata_url=published.url, by=BY, enabled=True
+    )
+
+
+@pytest.fixture
+def saml_row_pasted(db, other_idp):
+    return services.create_provider_from_metadata(
+        slug="pasted", name="Pasted", metadata_xml=other_idp.metadata, by=BY, enabled=True
     )
 
 
@@ -210,6 +190,7 @@ def test_a_provider_keeps_its_protocol(row):
 
 
 def test_a_new_certificate_is_news(row, published):
+    IdentityProvider.objects.update(pinning="follow")
     renewed = SamlIdp()
     published.document = renewed.metadata
 
@@ -266,7 +247,9 @@ def test_a_refresh_that_works_again_is_told(row, published):
     assert len(news("refreshed")) == 1
 
 
-def test_a_refresh_never_lowers_a_check(row, published, idp):
+@pytest.mark.parametrize("pinning", ["approve", "follow"])
+def test_a_refresh_never_lowers_a_check(row, published, idp, pinning):
+    IdentityProvider.objects.update(pinning=pinning, encryption="required")
     published.document = idp.metadata.replace(
         "<md:IDPSSODescriptor ", '<md:IDPSSODescriptor WantAuthnRequestsSigned="false" '
     )
@@ -275,52 +258,137 @@ def test_a_refresh_never_lowers_a_check(row, published, idp):
 
     row.refresh_from_db()
     assert row.response_signed is True
+    assert row.encryption == "required"
+    assert row.idp_initiated is False
+    assert row.pinning == pinning
 
 
-def test_the_task_refreshes_each_provider_by_itself(row, published, settings):
-    from broker.celery import app
+# --- Whose turn it is
 
+
+@pytest.fixture
+def at_once():
+    """Tasks run where they are sent from."""
     app.conf.task_always_eager = True
+    yield
+    app.conf.task_always_eager = False
+
+
+def test_each_provider_is_refreshed_by_a_task_of_its_own_when_it_is_due(row, published, at_once):
+    published.asked.clear()
+
+    tasks.refresh_providers()
+    assert published.asked == []
+    IdentityProvider.objects.update(refresh_due_at=timezone.now())
+    tasks.refresh_providers()
+
+    assert len(published.asked) == 1
+    row.refresh_from_db()
+    assert timedelta(minutes=45) < row.refresh_due_at - timezone.now() <= timedelta(hours=1)
+
+
+def test_what_is_switched_off_or_pasted_is_not_asked(row, saml_row_pasted, published, at_once):
+    IdentityProvider.objects.update(refresh_due_at=timezone.now())
+    row.enabled = False
+    row.save()
+    published.asked.clear()
+
+    tasks.refresh_providers()
+
+    assert published.asked == []
+    assert services.refresh_provider(saml_row_pasted.pk)
+
+
+def test_a_turn_is_given_to_one_only(row, together):
+    IdentityProvider.objects.update(refresh_due_at=timezone.now())
+    now = timezone.now()
+
+    turns = together(lambda: services.claim_due(now=now), times=4)
+
+    assert sorted(turns) == [[], [], [], [row.pk]]
+
+
+def test_a_task_that_was_lost_is_queued_again(row):
+    now = timezone.now()
+    IdentityProvider.objects.update(refresh_due_at=now)
+
+    assert services.claim_due(now=now) == [row.pk]
+    assert services.claim_due(now=now + timedelta(minutes=14)) == []
+    assert services.claim_due(now=now + timedelta(minutes=16)) == [row.pk]
+
+
+def test_providers_that_never_had_a_turn_are_spread_over_the_hour(row, other_idp):
+    for number in range(20):
+        services.create_provider_from_metadata(
+            slug=f"p{number}",
+            name=f"P {number}",
+            metadata_xml=other_idp.metadata.replace("other.example/m", f"p{number}.example/m"),
+            by=BY,
+            enabled=True,
+        )
+    IdentityProvider.objects.update(
+        refresh_due_at=None, metadata_url="https://idp.example/metadata"
+    )
+    now = timezone.now()
+
+    assert services.claim_due(now=now) == []
+
+    turns = {row.refresh_due_at - now for row in IdentityProvider.objects.all()}
+    assert all(timedelta(0) <= turn <= timedelta(hours=1) for turn in turns)
+    assert len(turns) == 21
+
+
+def test_a_provider_that_fails_is_asked_ever_more_seldom_until_it_works_again(row, published):
+    published.status = 500
+    now = timezone.now()
+    pauses = []
+    for _ in range(8):
+        services.refresh_provider(row.pk, now=now)
+        row.refresh_from_db()
+        pauses.append((row.refresh_due_at - now) / timedelta(minutes=1))
+
+    assert 8 <= pauses[0] <= 10
+    assert all(later > earlier for earlier, later in pairwise(pauses[:5]))
+    assert all(200 <= pause <= 240 for pause in pauses[6:])
+    assert len(news("refresh_failed")) == 1
+
+    published.status = 200
+    services.refresh_provider(row.pk, now=now)
+
+    row.refresh_from_db()
+    assert (row.refresh_failures, row.refresh_problem) == (0, "")
+    assert row.refresh_due_at - now > timedelta(minutes=45)
+
+
+def test_a_refresh_that_takes_too_long_is_a_failure_like_any_other(row, monkeypatch):
+    def endless(*_, **__):
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(services, "refresh_provider", endless)
+
+    tasks.refresh_one_provider(str(row.pk))
+
+    row.refresh_from_db()
+    assert "longer than 40 seconds" in row.refresh_problem
+    assert len(news("refresh_failed")) == 1
+
+
+def test_what_an_administrator_wrote_meanwhile_stands(row, published, idp, monkeypatch):
+    """The metadata of the old address arrives after somebody entered another one."""
+    fetch = outbound.get
+
+    def meanwhile(*arguments, **options):
+        IdentityProvider.objects.update(metadata_url="https://new.example/metadata")
+        return fetch(*arguments, **options)
+
     published.document = SamlIdp().metadata
-    try:
-        tasks.refresh_providers()
-    finally:
-        app.conf.task_always_eager = False
+    IdentityProvider.objects.update(pinning="follow")
+    monkeypatch.setattr(outbound, "get", meanwhile)
 
-    assert len(news("refreshed")) == 1
+    services.refresh_provider(row.pk)
 
-
-# --- Certificates
-
-
-@pytest.mark.parametrize(("left", "warnings"), [(61, 0), (59, 1), (29, 1), (6, 1), (-1, 1)])
-def test_a_certificate_that_ends_soon_is_told_once(row, left, warnings):
-    now = timezone.now()
-    IdentityProvider.objects.update(certificate_expires_at=now + timedelta(days=left, hours=1))
-
-    services.warn_certificates(now=now)
-    services.warn_certificates(now=now + timedelta(minutes=1))
-
-    assert len(news("certificate_expiring")) == warnings
-
-
-def test_it_is_told_again_at_each_step(row):
-    ends = datetime(2027, 6, 30, tzinfo=UTC)
-    IdentityProvider.objects.update(certificate_expires_at=ends)
-
-    for day in range(70, -3, -1):
-        services.warn_certificates(now=ends - timedelta(days=day))
-
-    assert len(news("certificate_expiring")) == 4
-
-
-def test_a_renewed_certificate_is_warned_of_anew(row):
-    now = timezone.now()
-    for days in (20, 25):
-        IdentityProvider.objects.update(certificate_expires_at=now + timedelta(days=days))
-        services.warn_certificates(now=now)
-
-    assert len(news("certificate_expiring")) == 2
+    row.refresh_from_db()
+    assert row.certificates == [idp.certificate]
 
 
 # --- Asking for a refresh
