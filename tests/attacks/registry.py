@@ -43,7 +43,8 @@ class Attack:
     kind: its class in threats.md, in words. requirements: the R numbers that it tries. door: "start", "acs", "finish",
     "callback", "sls", "back-channel", "refresh". statuses: what the last response may be. recorded: the refusal has to
     stand in the audit log under the number on the page. stores_nothing: not even a session row or a used id may be
-    left. ceiling: seconds; more than the usual only where an answer of the provider is slow itself.
+    left. ceiling: seconds that no request may take. waits: the provider itself is slow, or a key is waited for, so that
+    the time is not Daypass's own; such an attack may have a higher ceiling.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Attack:
     recorded: bool = True
     stores_nothing: bool = False
     ceiling: float = CEILING
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 from django.test import override_settings
+from lxml import etree
 
 from accounts import services
 from accounts.models import IdentityProvider
 from accounts.rules import PRESETS
 from tests.accounts import web
 from tests.accounts.idp_oidc import ADA, OidcIdp
-from tests.accounts.idp_saml import Request, SamlIdp
+from tests.accounts.idp_saml import SAML, Request, SamlIdp
+from tests.attacks import dsig
+from tests.attacks.dsig import Recipe
 from tests.attacks.registry import Browser, Stage, stage_of
 
+HONEST = Recipe()
 BY = services.By(id="task:test", name="test")
 GOOD = {
     "uid": ["ada"],
@@ -23,6 +28,12 @@ GOOD = {
     "mail": ["ada@example.com"],
     "groups": ["aws-admins", "aws-readers"],
 }
+
+
+def packed(message: etree._Element | bytes) -> str:
+    """A message as a form carries it."""
+    raw = message if isinstance(message, bytes) else etree.tostring(message)
+    return base64.b64encode(raw).decode()
 
 
 @cache
@@ -75,6 +86,33 @@ class SamlStage(Stage):
     def start(self, browser: Browser, slug: str = "acme") -> Request:
         """Begin a sign-in in this browser; the request as it reaches the provider."""
         return SamlIdp.read(web.start(browser, slug))
+
+    def ask(self, slug: str = "acme", **claims: Any) -> tuple[Browser, etree._Element]:
+        """A browser that began a sign-in, and an unsigned answer of that provider to it."""
+        browser = self.browser()
+        idp = self.other if slug == "other" else self.idp
+        claims.setdefault("attributes", GOOD)
+        return browser, idp.build(self.start(browser, slug), **claims)
+
+    def sign(
+        self,
+        root: etree._Element,
+        *,
+        assertion: Recipe | None = HONEST,
+        response: Recipe | None = HONEST,
+        key: Any = None,
+    ) -> etree._Element:
+        """Sign in place, by hand: the assertion first, then the response around it."""
+        inner = root.find(f"{{{SAML}}}Assertion")
+        if assertion is not None and inner is not None:
+            dsig.sign(inner, key or self.idp.key, assertion)
+        if response is not None:
+            dsig.sign(root, key or self.idp.key, response)
+        return root
+
+    def send(self, browser: Browser, message: etree._Element | bytes, slug: str = "acme") -> Any:
+        """Post a response, whatever it has become; the last answer."""
+        return self.post(browser, packed(message), slug)
 
     def post(self, browser: Browser, answer: str, slug: str = "acme", **fields: str) -> Any:
         """Post a SAMLResponse (base64) and follow to the page that reads it; the last response."""
