@@ -5,8 +5,9 @@ Everything about it is on our side; the browser holds a random id and nothing el
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import wraps
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, logout
 from django.contrib.sessions.backends.base import SessionBase
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from accounts import services
 from accounts.identity import Method, Proof
@@ -135,6 +136,24 @@ def drop(request: HttpRequest) -> None:
     key = request.session.session_key
     logout(request)
     services.forget_session(key)
+
+
+def spared_when_refused(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A refused message changes nothing about the browser's session, its cookie included.
+
+    Of two that come at the same moment one wins and gets a new session; the other's answer, arriving later, would
+    otherwise delete the cookie of the old one, which has the same name.
+    """
+
+    @wraps(view)
+    def sparing(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        if response.status_code >= 400:
+            key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+            request.session = type(request.session)(key)
+        return response
+
+    return sparing
 
 
 def ends_at(session: SessionBase) -> datetime:

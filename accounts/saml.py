@@ -47,6 +47,8 @@ MAX_DEPTH = 24
 SKEW = timedelta(seconds=60)
 MAX_AGE = timedelta(minutes=5)
 MAX_VALIDITY = timedelta(hours=1)
+UNSOLICITED_AGE = timedelta(minutes=2)
+UNSOLICITED_VALIDITY = timedelta(minutes=10)
 REQUEST_LIFETIME = timedelta(minutes=10)
 
 SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
@@ -421,10 +423,13 @@ def verify_response(
     *,
     sp: ServiceProvider,
     provider: Provider,
-    expected_request: str,
+    expected_request: str | None,
     now: datetime,
 ) -> VerifiedResponse:
-    """Everything about a response, or SignInRefused with the reason in `cause`."""
+    """Everything about a response, or SignInRefused with the reason in `cause`.
+
+    expected_request None: the response answers nothing, and neither it nor its assertion may say that it does.
+    """
     unverified_xml = decode(unverified_message)
     root = parse(unverified_xml)
     _explain_failure(root, provider)
@@ -466,10 +471,13 @@ def check_profile(
     *,
     sp: ServiceProvider,
     provider: Provider,
-    expected_request: str,
+    expected_request: str | None,
     now: datetime,
 ) -> VerifiedResponse:
     """SAML profiles section 4.1.4, exact, on the verified tree (threats.md R3)."""
+    asked_for = expected_request is not None
+    oldest = MAX_AGE + SKEW if asked_for else UNSOLICITED_AGE
+    longest = MAX_VALIDITY if asked_for else UNSOLICITED_VALIDITY
 
     def one(parent: etree._Element, name: str, namespace: str = SAML) -> etree._Element:
         found = parent.findall(f"{{{namespace}}}{name}")
@@ -477,7 +485,7 @@ def check_profile(
             raise refused(f"There are {len(found)} {name} elements where one belongs.")
         return found[0]
 
-    def same(found: str | None, expected: str, what: str) -> None:
+    def same(found: str | None, expected: str | None, what: str) -> None:
         if found != expected:
             raise refused(f"{what} is {found!r}; expected {expected!r}.")
 
@@ -488,7 +496,7 @@ def check_profile(
         same(_text(one(element, "Issuer")), provider.entity_id, f"The {what}'s Issuer")
         same(element.get("Version"), "2.0", f"The {what}'s Version")
         issued = _instant(element.get("IssueInstant"), f"The {what}'s IssueInstant")
-        if not now - MAX_AGE - SKEW <= issued <= now + SKEW:
+        if not now - oldest <= issued <= now + SKEW:
             raise refused(
                 f"The {what} was issued at {issued:%Y-%m-%d %H:%M:%S}Z, too long ago or in the future.",
                 "Check the clocks of the provider and of Daypass.",
@@ -531,8 +539,10 @@ def check_profile(
     expires = _instant(data.get("NotOnOrAfter"), "The confirmation's NotOnOrAfter")
     if expires <= now - SKEW:
         raise refused("The confirmation has expired.", "Check the clocks of both sides.")
-    if expires > now + MAX_VALIDITY:
-        raise refused("The confirmation is valid for more than an hour.")
+    if expires > now + longest:
+        raise refused(
+            f"The confirmation is valid for more than {'an hour' if asked_for else 'ten minutes'}."
+        )
 
     statement = one(assertion, "AuthnStatement")
     authenticated = _instant(statement.get("AuthnInstant"), "AuthnInstant")
@@ -567,7 +577,7 @@ def check_profile(
                 "message_id": root.get("ID", "")[:128],
                 "issued_id": assertion_id[:128],
                 "sha256": hashlib.sha256(etree.tostring(assertion, method="c14n")).hexdigest(),
-                "request_id": expected_request,
+                "request_id": expected_request or "",
             },
             logout=logout,
         ),

@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("saml/<slug:slug>/metadata/", views.saml_metadata, name="saml_metadata"),
     path("saml/<slug:slug>/acs/", views.saml_acs, name="saml_acs"),
     path("saml/<slug:slug>/acs/finish/", views.saml_acs_finish, name="saml_acs_finish"),
+    path("saml/<slug:slug>/acs/confirm/", views.saml_confirm, name="saml_confirm"),
     path("saml/<slug:slug>/sls/", views.saml_sls, name="saml_sls"),
     path("oidc/<slug:slug>/callback/", views.oidc_callback, name="oidc_callback"),
 ]

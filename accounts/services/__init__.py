@@ -15,7 +15,7 @@ from accounts.services.keys import (
     service_provider_key,
     unwrap_content_key,
 )
-from accounts.services.once import OneUse, consume
+from accounts.services.once import OneUse, consume, was_consumed
 from accounts.services.people import (
     MAX_GROUPS_OF_A_PROVIDER,
     Admission,
@@ -104,4 +104,5 @@ __all__ = [
     "unwrap_content_key",
     "update_group",
     "warn_certificates",
+    "was_consumed",
 ]

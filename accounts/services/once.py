@@ -29,11 +29,12 @@ def consume(provider: IdentityProvider, message: OneUse) -> None:
 
     The unique constraint decides, so that of parallel attempts one wins (threats.md R4, R61).
     """
-    digest = hashlib.sha256(f"{message.kind}\0{message.id}".encode()).hexdigest()
     try:
         with transaction.atomic():
             ConsumedMessage.objects.create(
-                provider=provider, digest=digest, expires_at=message.expires_at
+                provider=provider,
+                digest=_digest(message.kind, message.id),
+                expires_at=message.expires_at,
             )
     except IntegrityError:
         raise Refused(
@@ -41,3 +42,12 @@ def consume(provider: IdentityProvider, message: OneUse) -> None:
             cause=f"The same {message.kind} was used before.",
             remedy="Nothing, if somebody went back in the browser. Otherwise the message may have been stolen.",
         ) from None
+
+
+def was_consumed(provider: IdentityProvider, kind: str, id: str) -> bool:
+    """Whether this was accepted before. For a friendlier answer only: what counts is `consume`."""
+    return ConsumedMessage.objects.filter(provider=provider, digest=_digest(kind, id)).exists()
+
+
+def _digest(kind: str, id: str) -> str:
+    return hashlib.sha256(f"{kind}\0{id}".encode()).hexdigest()

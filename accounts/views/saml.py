@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from allauth.socialaccount.adapter import get_adapter
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import (
+    require_GET,
+    require_http_methods,
+    require_POST,
+    require_safe,
+)
 
 from accounts import browser, saml, services
-from accounts.models import Protocol
-from accounts.rules import VerifiedAttributes
-from accounts.services import OneUse
-from accounts.views.doors import quiet, row_of
+from accounts.models import IdentityProvider, Protocol
+from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understand
+from accounts.services import OneUse, waiting
+from accounts.services.waiting import Arrival
+from accounts.views.doors import LOGIN, person_of, quiet, row_of
 from accounts.views.finishing import finish
 
-ANSWER_COOKIE = f"{'__Secure-' if settings.SECURE_ORIGIN else ''}daypass_answer"
+_PREFIX = "__Secure-" if settings.SECURE_ORIGIN else ""
+
+
+ANSWER_COOKIE = f"{_PREFIX}daypass_answer"
+
+
+ARRIVAL_COOKIE = f"{_PREFIX}daypass_arrival"
 
 
 LOGOUT_REMEMBERED = saml.MAX_AGE + 2 * saml.SKEW
@@ -30,10 +44,6 @@ LOGOUT_REMEMBERED = saml.MAX_AGE + 2 * saml.SKEW
 
 MOST_INDEXES = 200
 """Sessions that one LogoutRequest may name; it may name none, and means all of the person's then."""
-
-
-ANSWER_KEPT = 120
-"""Seconds between a SAML answer's arrival and the browser fetching the page that reads it."""
 
 
 @require_safe
@@ -53,29 +63,40 @@ def saml_metadata(request: HttpRequest, slug: str) -> HttpResponse:
 def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
     """Take a posted answer. The browser sends no session cookie with it, so it is kept for the page that follows.
 
-    Nothing is kept of what does not answer a request of ours.
+    Nothing is kept of what does not answer a request of ours, or answers one that was answered before.
     """
     row = row_of(slug, Protocol.SAML)
     message = request.POST.get("SAMLResponse", "")
     claimed = saml.in_response_to(message)
+    now = timezone.now()
+    if not claimed and row.idp_initiated:
+        return _arrive(row, message, now)
     if not saml.is_our_request_id(claimed, row.slug, purpose="sign-in"):
         raise saml.refused(
             "The response answers no request of ours, or one that is more than ten minutes old.",
             "Sign-in begins at Daypass: remove the application's link at the provider, or let it point at the "
-            "Daypass address.",
+            "Daypass address. Or let sign-in begin at this provider, in its settings here.",
             code="unsolicited",
         )
-    store = _sessions().SessionStore()
-    store["saml"] = {"message": message, "request": claimed, "provider": str(row.pk)}
-    store.set_expiry(ANSWER_KEPT)
-    store.save()
-    finish = reverse("saml_acs_finish", kwargs={"slug": slug})
-    response = HttpResponseRedirect(finish)
+    page = reverse("saml_acs_finish", kwargs={"slug": slug})
+    if services.was_consumed(row, "request", claimed):
+        return HttpResponseRedirect(f"{page}?{AGAIN}")
+    key = waiting.keep_answer(row, message, request_id=claimed, now=now)
+    return _come_for(page, ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
+
+
+AGAIN = "again"
+"""In the finishing page's query: the browser brought an answer that was used before. It can only make it say so."""
+
+
+def _come_for(page: str, cookie: str, key: str, seconds: int) -> HttpResponse:
+    """Send the browser to the page that fetches what is kept under the key."""
+    response = HttpResponseRedirect(page)
     response.set_cookie(
-        ANSWER_COOKIE,
-        store.session_key,
-        max_age=ANSWER_KEPT,
-        path=finish,
+        cookie,
+        key,
+        max_age=seconds,
+        path=page,
         secure=settings.SECURE_ORIGIN,
         httponly=True,
         samesite="Lax",
@@ -83,43 +104,137 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
     return response
 
 
-def _sessions() -> Any:
-    return import_module(settings.SESSION_ENGINE)
-
-
 @require_GET
+@browser.spared_when_refused
 @quiet
 def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
-    """Read the answer that was kept, in the browser that asked, once."""
+    """Read the answer that was kept, in the browser that asked, once. Who is signed in already goes home."""
     row = row_of(slug, Protocol.SAML)
-    key = request.COOKIES.get(ANSWER_COOKIE)
-    store = _sessions().SessionStore(key)
-    kept = store.get("saml") if key else None
-    if not isinstance(kept, dict) or kept.get("provider") != str(row.pk):
+    again = AGAIN in request.GET
+    kept = None if again else waiting.take_answer(row, request.COOKIES.get(ANSWER_COOKIE))
+    if kept is None:
+        if getattr(request, "principal", None) is not None:
+            return HttpResponseRedirect(reverse("home"))
+        if again:
+            raise saml.refused("The request of this answer was answered before.", code="replayed")
         raise saml.refused("There is no answer waiting for this browser.", code="state_unknown")
-    store.delete()
     now = timezone.now()
-    request_id = str(kept["request"])
-    provider = get_adapter(request).get_provider(request, provider=str(row.pk))
-    state = provider.unstash_redirect_state(request, request_id)
-    services.consume(row, OneUse("request", request_id, now + saml.REQUEST_LIFETIME))
+    provider = _provider(request, row)
+    state = provider.unstash_redirect_state(request, kept.request_id)
+    services.consume(row, OneUse("request", kept.request_id, now + saml.REQUEST_LIFETIME))
 
     def verify() -> tuple[VerifiedAttributes, OneUse]:
-        verified = saml.verify_response(
-            str(kept["message"]),
-            sp=services.service_provider(row),
-            provider=services.saml_provider(row),
-            expected_request=request_id,
-            now=now,
-        )
-        return verified.attributes, OneUse("assertion", verified.assertion_id, verified.expires_at)
+        return _verify(row, kept.unverified_message, expected_request=kept.request_id, now=now)
 
     response = finish(request, row, provider, state, verify, now)
     response.delete_cookie(ANSWER_COOKIE, path=request.path, samesite="Lax")
     return response
 
 
+def _provider(request: HttpRequest, row: IdentityProvider) -> Any:
+    return get_adapter(request).get_provider(request, provider=str(row.pk))
+
+
+def _verify(
+    row: IdentityProvider, message: str, *, expected_request: str | None, now: datetime
+) -> tuple[VerifiedAttributes, OneUse]:
+    verified = saml.verify_response(
+        message,
+        sp=services.service_provider(row),
+        provider=services.saml_provider(row),
+        expected_request=expected_request,
+        now=now,
+    )
+    return verified.attributes, OneUse("assertion", verified.assertion_id, verified.expires_at)
+
+
+# --- Sign-in that begins at the provider
+
+
+def _arrive(row: IdentityProvider, message: str, now: datetime) -> HttpResponse:
+    """Take an answer that nobody asked for: verified and used up before anything of it is kept.
+
+    No session comes of it before the person has said yes on our own page, so that nobody is signed in as somebody else
+    by a page that makes their browser post (login CSRF).
+    """
+    if not row.enabled:
+        raise saml.refused("This identity provider is switched off.", code="provider_disabled")
+    verified, assertion = _verify(row, message, expected_request=None, now=now)
+    understand(verified, ClaimMap.from_json(row.claim_map))
+    services.consume(row, assertion)
+    key = waiting.keep_arrival(row, verified, now=now)
+    page = reverse("saml_confirm", kwargs={"slug": row.slug})
+    return _come_for(page, ARRIVAL_COOKIE, key, int(waiting.ARRIVAL_KEPT.total_seconds()))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@browser.spared_when_refused
+@quiet
+def saml_confirm(request: HttpRequest, slug: str) -> HttpResponse:
+    """Ask who came from the provider whether they are who it says; a yes signs them in, once."""
+    row = row_of(slug, Protocol.SAML)
+    key = request.COOKIES.get(ARRIVAL_COOKIE)
+    answered = request.method == "POST"
+    arrival = (waiting.take_arrival if answered else waiting.look_at_arrival)(row, key)
+    if arrival is None and getattr(request, "principal", None) is not None:
+        return HttpResponseRedirect(reverse("home"))
+    if arrival is None:
+        raise saml.refused("There is no arrival waiting for this browser.", code="state_unknown")
+    if not row.idp_initiated:
+        raise saml.refused("Sign-in may not begin at this provider any more.", code="unsolicited")
+    if not answered:
+        return _ask(request, row, understand(arrival.verified, ClaimMap.from_json(row.claim_map)))
+    if request.POST.get("answer") == "yes":
+        response = _finish_arrival(request, row, arrival, str(key))
+    else:
+        response = HttpResponseRedirect(reverse("sign_in") + "?stay=1")
+    response.delete_cookie(ARRIVAL_COOKIE, path=request.path, samesite="Lax")
+    return response
+
+
+def _ask(request: HttpRequest, row: IdentityProvider, claims: PersonClaims) -> HttpResponse:
+    here = person_of(request) if getattr(request, "principal", None) is not None else None
+    names = [claims.name, claims.email, claims.username, claims.subject]
+    name, *more = [text for text in names if text]
+    return render(
+        request,
+        "accounts/confirm.html",
+        {
+            "provider": row.name,
+            "name": name,
+            "more": more[0] if more else "",
+            "here": here,
+            "same": here is not None
+            and (here.provider_id, here.subject) == (row.pk, claims.subject),
+        },
+    )
+
+
+def _finish_arrival(
+    request: HttpRequest, row: IdentityProvider, arrival: Arrival, key: str
+) -> HttpResponse:
+    now = timezone.now()
+    verified = replace(
+        arrival.verified, evidence={**arrival.verified.evidence, "began": "at the provider"}
+    )
+    # The answer was issued after the person authenticated, and not much before it arrived.
+    issued = arrival.at - saml.UNSOLICITED_AGE
+    began = max(issued, verified.at) if verified.at else issued
+    return finish(
+        request,
+        row,
+        _provider(request, row),
+        {"process": LOGIN, "began": began.timestamp()},
+        lambda: (verified, OneUse("arrival", key, now + waiting.ARRIVAL_KEPT)),
+        now,
+    )
+
+
+# --- Sign-out that begins at the provider
+
+
 @require_GET
+@browser.spared_when_refused
 @quiet
 def saml_sls(request: HttpRequest, slug: str) -> HttpResponse:
     """The provider ends sessions (a signed LogoutRequest for a NameID), or answers that it ended its own.

@@ -390,16 +390,20 @@ def test_the_providers_own_no_is_told_to_administrators(refused):
 # --- Once, and only when asked
 
 
-def test_an_answer_is_taken_once(saml_row, idp):
+def test_an_answer_is_taken_once(saml_row, idp, refusals):
     browser = web.browser()
     answer = idp.answer(web.start(browser, "acme"), attributes=GOOD)
     web.post_answer(browser, "acme", answer)
-    other = web.browser()
-    other.cookies = browser.cookies
+    session = browser.session.session_key
 
-    again = web.post_answer(other, "acme", answer)
+    again = web.post_answer(web.browser(), "acme", answer)
+    going_back = web.post_answer(browser, "acme", answer)
 
     assert again.status_code == 403
+    assert refusals()[0][0] == "replayed"
+    assert going_back["Location"] == "/"
+    assert browser.session.session_key == session
+    assert AuditEvent.objects.filter(kind="sign_in.accepted").count() == 1
 
 
 def test_an_answer_is_of_no_use_in_another_browser(saml_row, idp, refusals):
