@@ -240,6 +240,7 @@ class VerifiedAttributes:
     stands as None. group_claims: where groups are read instead (the userinfo answer about the same subject).
     at: when the person authenticated, where the message says so. session_ends: when the provider wants it to end.
     evidence: ids that tie a session to the message; logout: what a sign-out at the provider needs.
+    checks: what was checked and what was seen there, in words, for the administrator who tries the provider.
     """
 
     protocol: Literal["saml", "oidc"]
@@ -252,6 +253,7 @@ class VerifiedAttributes:
     session_ends: datetime | None = None
     evidence: Mapping[str, str] = field(default_factory=dict)
     logout: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,9 @@ DAYPASS_PRIVATE_PROVIDERS = env.words("DAYPASS_PRIVATE_PROVIDERS")
 # The company's own certificate authorities (a PEM file), for identity providers that have their certificates from it.
 DAYPASS_CA_BUNDLE = env.text("DAYPASS_CA_BUNDLE")
 
+# Processes in which SAML messages are read, for each web process; they can do nothing else (accounts/confined).
+DAYPASS_XML_PROCESSES = env.integer("DAYPASS_XML_PROCESSES", 2, least=1, most=16)
+
 # --- AWS
 # The issuer AWS sees; the broker's own origin unless the documents are published elsewhere.
 DAYPASS_ISSUER = env.text("DAYPASS_ISSUER", DAYPASS_ORIGIN).rstrip("/")

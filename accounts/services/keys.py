@@ -50,9 +50,11 @@ class Wrapped(Protocol):
     def label(self) -> bytes | None: ...
 
 
-_DIGESTS: dict[str, type[hashes.SHA1 | hashes.SHA256]] = {
+_DIGESTS: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
     "sha1": hashes.SHA1,
     "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
 }
 
 

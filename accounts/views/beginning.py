@@ -11,8 +11,8 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from accounts import places, queries
-from accounts.models import IdentityProvider
+from accounts import places, queries, room
+from accounts.models import IdentityProvider, Protocol
 from accounts.views.doors import LOGIN, going, quiet
 
 _PREFIX = "__Host-" if settings.SECURE_ORIGIN else ""
@@ -77,6 +77,8 @@ def begin(
     fresh: bool = False,
     data: Mapping[str, str] | None = None,
 ) -> HttpResponse:
+    if row.protocol == Protocol.SAML:
+        room.warm()
     provider = get_adapter(request).get_provider(request, provider=str(row.pk))
     response = provider.redirect(
         request, process, next_url=to or None, data=dict(data or {}), fresh=fresh

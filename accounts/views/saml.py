@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from allauth.socialaccount.adapter import get_adapter
@@ -144,6 +145,7 @@ def _verify(
         provider=services.saml_provider(row),
         expected_request=expected_request,
         now=now,
+        unwrap=partial(services.unwrap_content_key, row),
     )
     return verified.attributes, OneUse("assertion", verified.assertion_id, verified.expires_at)
 
