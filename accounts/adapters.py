@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import qrcode
@@ -17,9 +17,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from qrcode.image.svg import SvgPathFillImage
-from requests import Session
 
-from accounts import outbound
 from accounts.models import IdentityProvider, Person, Protocol
 from accounts.network import client_address
 from broker.sealing import seal, unseal
@@ -108,8 +106,8 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def is_email_verified(self, provider: Any, email: str) -> bool:
         return False
 
-    def get_requests_session(self) -> Session:
-        return outbound.session()
+    def get_requests_session(self) -> NoReturn:
+        raise NotImplementedError("allauth makes no calls of its own: accounts.outbound does")
 
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
         """Daypass sends no mail about sign-in."""

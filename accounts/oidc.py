@@ -1,35 +1,38 @@
-"""OpenID Connect as a relying party: what an ID token must be before anything in it is believed.
+"""OpenID Connect as a relying party: what a provider says of itself, what it is asked, and what its answers must be.
 
-The signature is checked on every token, also on those that came over TLS from the token endpoint, with a key of the
-provider's stored JWKS and the one algorithm that the provider is pinned to (threats.md R5, R6).
+Every ID token is verified, also one that came over TLS from the token endpoint, with a stored key and the one
+algorithm that the provider is pinned to (accounts/jose.py; threats.md R5, R6). Nothing is fetched but from the origins
+of the stored discovery document.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
-import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
-from accounts import outbound
+from accounts import jose, outbound
+from accounts.jose import UnknownKey, check_keys, refused
 from accounts.rules import VerifiedAttributes
-from broker.errors import BadInput, SignInRefused
+from broker.errors import BadInput, ProviderUnavailable
+
+__all__ = ["UnknownKey", "check_keys", "refused"]
 
 SKEW = 60
-MAX_TOKEN = 128 * 1024
 MAX_LIFETIME = 24 * 3600
 MAX_AGE = 600
 """Seconds since `iat`: the token was made for this very exchange."""
 
-ALGORITHMS = ("RS256", "ES256")
+MAX_ACCESS_TOKEN = 16 * 1024
+MAX_SID = 255
+
 ENDPOINTS = (
     "authorization_endpoint",
     "token_endpoint",
@@ -37,18 +40,35 @@ ENDPOINTS = (
     "userinfo_endpoint",
     "end_session_endpoint",
 )
-_KEPT = (
-    "issuer",
-    *ENDPOINTS,
+_OPTIONAL = ("userinfo_endpoint", "end_session_endpoint")
+_LISTS = (
     "token_endpoint_auth_methods_supported",
-    "authorization_response_iss_parameter_supported",
     "id_token_signing_alg_values_supported",
     "scopes_supported",
 )
-
-
-def refused(cause: str, remedy: str = "", *, code: str = "oidc_refused") -> SignInRefused:
-    return SignInRefused(code=code, cause=cause, remedy=remedy)
+_PROMISES_ISSUER = "authorization_response_iss_parameter_supported"
+_ASKED = frozenset(
+    [
+        "client_id",
+        "redirect_uri",
+        "scope",
+        "response_type",
+        "response_mode",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+        "prompt",
+        "max_age",
+        "request",
+        "request_uri",
+        "id_token_hint",
+        "login_hint",
+        "registration",
+        "claims",
+    ]
+)
+"""Parameters of an authorization request: none may stand in the endpoint's own address already."""
 
 
 # --- Discovery and keys
@@ -59,15 +79,38 @@ def discover(issuer: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises BadInput for what is wrong with them, ProviderUnavailable when they cannot be had.
     """
-    outbound.check_url(issuer, "The issuer")
-    address = issuer.rstrip("/") + "/.well-known/openid-configuration"
-    discovery = check_discovery(outbound.get_json(address, "The discovery document"), issuer)
+    discovery = fetch_discovery(issuer)
     return discovery, fetch_keys(discovery)
+
+
+def fetch_discovery(issuer: str) -> dict[str, Any]:
+    """The discovery document as it is now, checked (OpenID Connect Discovery 4). Raises like `discover`."""
+    outbound.check_url(issuer, "The issuer")
+    if "?" in issuer:
+        raise BadInput("The issuer must not have a query.")
+    address = issuer.rstrip("/") + "/.well-known/openid-configuration"
+    document = outbound.get_json(
+        address, "The discovery document", origins=frozenset({outbound.origin(issuer)})
+    )
+    return check_discovery(document, issuer)
 
 
 def fetch_keys(discovery: Mapping[str, Any]) -> dict[str, Any]:
     """The provider's keys as they are now. Raises like `discover`."""
-    return check_keys(outbound.get_json(str(discovery["jwks_uri"]), "The key set"))
+    document = outbound.get_json(
+        _endpoint(discovery, "jwks_uri"), "The key set", origins=origins(discovery)
+    )
+    return check_keys(document)
+
+
+def origins(discovery: Mapping[str, Any]) -> frozenset[str]:
+    """The origins that a discovery document names: the only ones that are called while it is the stored one.
+
+    A provider may have several (Google's keys, tokens and pages are on three hosts), so the list is what an
+    administrator saved. One that is not in it means that somebody has to look.
+    """
+    named = [discovery.get("issuer"), *(discovery.get(name) for name in ENDPOINTS)]
+    return frozenset(outbound.origin(url) for url in named if isinstance(url, str) and url)
 
 
 def check_discovery(unverified: Mapping[str, Any], issuer: str) -> dict[str, Any]:
@@ -77,75 +120,248 @@ def check_discovery(unverified: Mapping[str, Any], issuer: str) -> dict[str, Any
             f"The discovery document names the issuer {str(unverified.get('issuer'))[:200]!r}, which is not "
             f"exactly {issuer!r}. Write the issuer as the provider does, to the last slash."
         )
+    kept: dict[str, Any] = {"issuer": issuer}
     for name in ENDPOINTS:
         value = unverified.get(name)
-        if value is None and name in ("userinfo_endpoint", "end_session_endpoint"):
+        if value is None and name in _OPTIONAL:
             continue
         if not isinstance(value, str):
             raise BadInput(f"The discovery document has no {name}.")
-        outbound.check_url(value, f"The discovery document's {name}")
-    return {name: unverified[name] for name in _KEPT if name in unverified}
+        kept[name] = outbound.check_url(value, f"The discovery document's {name}")
+    query = parse_qsl(urlsplit(kept["authorization_endpoint"]).query, keep_blank_values=True)
+    if not _ASKED.isdisjoint(name for name, _ in query):
+        raise BadInput("The authorization endpoint's address already holds a part of the request.")
+    for name in _LISTS:
+        if name in unverified:
+            kept[name] = _words(unverified[name], name)
+    promised = unverified.get(_PROMISES_ISSUER, False)
+    if not isinstance(promised, bool):
+        raise BadInput(f"The discovery document's {_PROMISES_ISSUER} is neither true nor false.")
+    if promised:
+        kept[_PROMISES_ISSUER] = True
+    _client_authentication(kept)
+    return kept
 
 
-def check_keys(unverified: Mapping[str, Any]) -> dict[str, Any]:
-    """The public signing keys of a key set that can be used. Raises BadInput when there is none."""
-    found = unverified.get("keys")
-    if not isinstance(found, list) or len(found) > 50:
-        raise BadInput("The key set is not a list of keys.")
-    parts = ("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y")
-    kept = []
-    for key in found:
-        if not isinstance(key, Mapping) or key.get("kty") not in ("RSA", "EC"):
-            continue
-        public = {part: key[part] for part in parts if isinstance(key.get(part), str)}
-        if public.get("use", "sig") == "sig" and _usable(public) is not None:
-            kept.append(public)
-    if not kept:
-        raise BadInput("The key set has no RSA key of 2048 bits or more and no P-256 key.")
-    return {"keys": kept}
+def _words(value: object, name: str) -> list[str]:
+    if not isinstance(value, list) or len(value) > 200:
+        raise BadInput(f"The discovery document's {name} is not a list.")
+    if not all(isinstance(word, str) and len(word) <= 256 for word in value):
+        raise BadInput(f"The discovery document's {name} is not a list of words.")
+    return list(value)
 
 
-def _usable(key: Mapping[str, str]) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None:
-    kind: Any = {"RSA": jwt.algorithms.RSAAlgorithm, "EC": jwt.algorithms.ECAlgorithm}[key["kty"]]
-    try:
-        public: Any = kind.from_jwk(json.dumps(dict(key)))
-    except (jwt.InvalidKeyError, ValueError, KeyError):
-        return None
-    if isinstance(public, rsa.RSAPublicKey) and public.key_size >= 2048:
-        return public
-    if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1):
-        return public
-    return None
+def _client_authentication(discovery: Mapping[str, Any]) -> str:
+    """How the client secret is sent. In the body where the provider takes it there: nothing has to be escaped twice.
+
+    A provider that says nothing takes HTTP Basic (OpenID Connect Discovery 3).
+    """
+    methods = discovery.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    for method in ("client_secret_post", "client_secret_basic", "none"):
+        if method in methods:
+            return method
+    raise BadInput(
+        "The provider takes client secrets neither in the body (client_secret_post) nor by HTTP Basic "
+        "(client_secret_basic)."
+    )
 
 
-class UnknownKey(SignInRefused):
-    """The token names a key that is not in the stored key set: the provider may have changed its keys."""
-
-
-def choose_key(
-    keys: Mapping[str, Any], *, kid: str | None, algorithm: str
-) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
-    """The one key that fits. Raises UnknownKey when there is none, SignInRefused when it is not clear which."""
-    kind = {"RS256": "RSA", "ES256": "EC"}[algorithm]
-    fitting = [
-        key
-        for key in keys.get("keys", ())
-        if key.get("kty") == kind
-        and key.get("alg", algorithm) == algorithm
-        and (kid is None or key.get("kid") == kid)
-    ]
-    if not fitting:
-        raise UnknownKey(
-            code="key_unknown",
-            cause=f"The ID token is signed with a key {kid!r} that is not among the provider's {kind} keys.",
-            remedy="Refresh the provider. If its keys are of the other kind, change its signing algorithm.",
+def _endpoint(discovery: Mapping[str, Any], name: str) -> str:
+    found = discovery.get(name)
+    if not isinstance(found, str) or not found:
+        raise ProviderUnavailable(
+            cause=f"The provider's {name} is not known.",
+            remedy="Save or refresh the provider, so that its discovery document is read.",
         )
-    if len(fitting) > 1:
-        raise refused("It is not clear which of the provider's keys signed the ID token.")
-    public = _usable(fitting[0])
-    if public is None:
-        raise refused("The key that signed the ID token is too weak.")
-    return public
+    return found
+
+
+# --- The authorization request
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What one sign-in sends out and has to get back: kept on our side, for the browser that began it.
+
+    verifier: of the proof key (RFC 7636). Base64url, like the others.
+    """
+
+    state: str
+    nonce: str
+    verifier: str
+
+    @property
+    def challenge(self) -> str:
+        return jose.base64url(hashlib.sha256(self.verifier.encode("ascii")).digest())
+
+
+def authorization_url(
+    discovery: Mapping[str, Any],
+    exchange: Exchange,
+    *,
+    client_id: str,
+    redirect_uri: str,
+    scopes: Iterable[str],
+    fresh: bool = False,
+) -> str:
+    """Where the browser asks to be signed in: code flow, state, nonce and S256, always.
+
+    fresh: the person has to authenticate anew, and the provider has to say when they did.
+    """
+    endpoint = _endpoint(discovery, "authorization_endpoint")
+    parameters = {
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "response_type": "code",
+        "scope": " ".join(scopes),
+        "state": exchange.state,
+        "nonce": exchange.nonce,
+        "code_challenge": exchange.challenge,
+        "code_challenge_method": "S256",
+    }
+    if fresh:
+        parameters |= {"prompt": "login", "max_age": "0"}
+    joint = "&" if urlsplit(endpoint).query else "?"
+    return f"{endpoint.rstrip('?')}{joint}{urlencode(parameters)}"
+
+
+# --- The authorization response
+
+_CODE = re.compile(r"[\x20-\x7e]{1,4096}")
+_STATE = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_OF_ANOTHER_FLOW = ("id_token", "access_token", "token_type", "refresh_token", "response")
+
+
+def check_parameters(unverified: Mapping[str, list[str]]) -> str:
+    """The state of an authorization response whose parameters stand once and are those of the code flow.
+
+    Raises SignInRefused. Nothing is believed yet: whose state it is, is for the caller to find out.
+    """
+    if len(unverified) > 20 or any(len(values) != 1 for values in unverified.values()):
+        raise refused("A part of the authorization response stands twice, or there are too many.")
+    if any(name in unverified for name in _OF_ANOTHER_FLOW):
+        raise refused("The authorization response carries tokens, which were not asked for.")
+    (state,) = unverified.get("state", [""])
+    if not _STATE.fullmatch(state):
+        raise refused("The authorization response has no state of ours.", code="state_unknown")
+    return state
+
+
+def check_authorization(
+    unverified: Mapping[str, list[str]], *, issuer: str, discovery: Mapping[str, Any]
+) -> str:
+    """The code of an authorization response from the provider that was asked (RFC 9207). Raises SignInRefused."""
+    said = {name: values[0] for name, values in unverified.items()}
+    promised = discovery.get(_PROMISES_ISSUER) is True
+    if ("iss" in said or promised) and said.get("iss") != issuer:
+        raise refused(
+            "The authorization response is from another issuer, or does not say from which."
+        )
+    if "error" in said:
+        error = "".join(c for c in said["error"][:60] if " " <= c <= "~")
+        raise refused(
+            f"The provider answered that it did not sign the person in: {error}.",
+            "Look at the provider's own sign-in log; the person may not be assigned to Daypass.",
+            code="provider_said_no",
+        )
+    if not _CODE.fullmatch(said.get("code", "")):
+        raise refused("The authorization response has no code.", code="provider_said_no")
+    return said["code"]
+
+
+# --- The token endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the token endpoint gave for a code. unverified_id_token: "" when it gave none."""
+
+    unverified_id_token: str
+    access_token: str
+
+    def __repr__(self) -> str:
+        return "Tokens(…)"
+
+
+def redeem(
+    discovery: Mapping[str, Any],
+    *,
+    code: str,
+    verifier: str,
+    client_id: str,
+    client_secret: str,
+    redirect_uri: str,
+) -> Tokens:
+    """Exchange a code at the pinned token endpoint (RFC 6749 4.1.3). Raises SignInRefused, ProviderUnavailable."""
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": redirect_uri,
+        "code_verifier": verifier,
+    }
+    headers = {"Accept": "application/json"}
+    if client_secret and _client_authentication(discovery) == "client_secret_basic":
+        # RFC 6749 2.3.1: both are written as in a form before they are joined.
+        pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    else:
+        form["client_id"] = client_id
+        if client_secret:
+            form["client_secret"] = client_secret
+    answer = outbound.call(
+        "POST",
+        _endpoint(discovery, "token_endpoint"),
+        "The token endpoint",
+        headers=headers,
+        form=form,
+        origins=origins(discovery),
+    )
+    if answer.status in (400, 401, 403):
+        raise refused(
+            f"The token endpoint did not take the code{_error_of(answer)}.",
+            f"Check client id, client secret and redirect URI at the provider: {redirect_uri}",
+            code="token_endpoint_refused",
+        )
+    if answer.status != 200:
+        raise ProviderUnavailable(
+            cause=f"The token endpoint answered with HTTP {answer.status}{_error_of(answer)}."
+        )
+    if answer.media_type != "application/json":
+        raise refused(
+            f"The token endpoint's answer is not JSON: its type is {answer.media_type or 'nothing'}."
+        )
+    try:
+        return _tokens(outbound.strict_json(answer.body))
+    except ValueError as error:
+        raise refused(f"The token endpoint's answer cannot be read: {str(error)[:100]}.") from None
+
+
+def _tokens(answer: Mapping[str, Any]) -> Tokens:
+    """RFC 6749 5.1, OpenID Connect Core 3.1.3.3."""
+    if "error" in answer:
+        raise refused("The token endpoint answered with tokens and an error.")
+    kind, access_token = answer.get("token_type"), answer.get("access_token")
+    if not isinstance(kind, str) or kind.lower() != "bearer":
+        raise refused("The token endpoint's token_type is missing or not Bearer.")
+    if not isinstance(access_token, str) or not re.fullmatch(r"[\x21-\x7e]+", access_token):
+        raise refused("The token endpoint's access_token is missing or not a word.")
+    if len(access_token) > MAX_ACCESS_TOKEN:
+        raise refused("The token endpoint's access_token is too long.")
+    id_token = answer.get("id_token", "")
+    if not isinstance(id_token, str):
+        raise refused("The token endpoint's id_token is not text.")
+    return Tokens(unverified_id_token=id_token, access_token=access_token)
+
+
+def _error_of(answer: outbound.Answer) -> str:
+    """The error code that RFC 6749 5.2 has in an answer, as an addition to a sentence; "" when there is none."""
+    try:
+        error = outbound.strict_json(answer.body).get("error")
+    except ValueError:
+        return ""
+    if isinstance(error, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", error):
+        return f" ({error})"
+    return ""
 
 
 # --- The ID token
@@ -165,76 +381,68 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """An ID token whose signature and contents were checked."""
+    """An ID token whose signature and contents were checked. checks: what was looked at, and what was seen."""
 
     claims: Mapping[str, Any]
     consume: str
     expires_at: datetime
+    checks: tuple[tuple[str, str], ...] = ()
 
 
 def verify_id_token(
-    unverified_token: object, *, keys: Mapping[str, Any], expected: Expected, now: datetime
+    unverified_token: str, *, keys: Mapping[str, Any], expected: Expected, now: datetime
 ) -> VerifiedToken:
     """Everything about an ID token, or SignInRefused with the reason in `cause` (UnknownKey: refresh and try again)."""
-    if not isinstance(unverified_token, str) or not unverified_token:
+    if not unverified_token:
         raise refused("The token endpoint gave no ID token.", "The scopes have to contain openid.")
-    if len(unverified_token) > MAX_TOKEN or unverified_token.count(".") != 2:
-        raise refused("The ID token is too long or not a compact JWS.")
-    parts = unverified_token.split(".")
-    header = _segment(parts[0], "header")
-    if header.get("alg") != expected.algorithm:
-        raise refused(
-            f"The ID token is signed with {str(header.get('alg'))[:20]!r}; this provider is pinned to "
-            f"{expected.algorithm}.",
-            "Choose the algorithm that the provider uses. Unsigned tokens and shared secrets are never accepted.",
-        )
-    if header.get("typ", "JWT") != "JWT":
-        raise refused("The token is of another type than an ID token.")
-    for forbidden in ("crit", "jku", "x5u", "jwk", "x5c", "b64"):
-        if forbidden in header:
-            raise refused(f"The ID token's header has “{forbidden}”, which is not followed.")
-    kid = header.get("kid")
-    if kid is not None and not isinstance(kid, str):
-        raise refused("The ID token's kid is not text.")
-    key = choose_key(keys, kid=kid, algorithm=expected.algorithm)
-    claims = _segment(parts[1], "payload")
-    try:
-        jwt.decode(
-            unverified_token,
-            key=key,
-            algorithms=[expected.algorithm],
-            options={
-                # The signature here, every claim below: whole numbers, own limits, `now` as an argument.
-                "verify_signature": True,
-                "verify_exp": False,
-                "verify_nbf": False,
-                "verify_iat": False,
-                "verify_aud": False,
-                "verify_iss": False,
-                "verify_sub": False,
-                "verify_jti": False,
-            },
-        )
-    except jwt.PyJWTError:
-        raise refused("The ID token's signature does not fit the provider's key.") from None
-    _check_claims(claims, expected, now)
-    digest = hashlib.sha256(unverified_token.encode()).hexdigest()
+    signed = jose.open_signed(unverified_token, keys=keys, algorithm=expected.algorithm)
+    claims = signed.claims
+    _check_party(claims, issuer=expected.issuer, client_id=expected.client_id, what="ID token")
+    issued, expires = _check_times(claims, now)
+    _check_exchange(claims, expected)
+    _check_authentication(claims, expected, now)
+    if not isinstance(claims.get("sub"), str):
+        raise refused("The ID token's sub is missing or not text.", code="subject_unusable")
+    for name, longest in (("sid", MAX_SID), ("jti", 1024), ("acr", 1024)):
+        if name in claims and not _is_text(claims[name], longest):
+            raise refused(f"The ID token's {name} is not a short text.")
+    _methods(claims)
     return VerifiedToken(
         claims=claims,
-        consume=digest,
-        expires_at=datetime.fromtimestamp(claims["exp"] + 2 * SKEW, UTC),
+        consume=signed.digest,
+        expires_at=datetime.fromtimestamp(expires + 2 * SKEW, UTC),
+        checks=(
+            (
+                "Signature",
+                f"{expected.algorithm}, by the stored key {signed.kid or 'without a name'}",
+            ),
+            ("Issuer", expected.issuer),
+            ("Audience", f"{expected.client_id}, and nobody else"),
+            ("Authorised party (azp)", str(claims.get("azp", "not said"))),
+            ("Nonce", "the one that this sign-in sent"),
+            ("Issued", _moment(issued)),
+            ("Expires", _moment(expires)),
+            ("Access token (at_hash)", "fits" if "at_hash" in claims else "not said"),
+            (
+                "Authenticated (auth_time)",
+                _moment(claims["auth_time"]) if "auth_time" in claims else "not said",
+            ),
+        ),
     )
 
 
-def _check_claims(claims: Mapping[str, Any], expected: Expected, now: datetime) -> None:
+def _check_party(claims: Mapping[str, Any], *, issuer: str, client_id: str, what: str) -> None:
+    """From whom and for whom. A list with nobody but us in it is as good as our name alone, so azp stays optional."""
+    if claims.get("iss") != issuer:
+        raise refused(f"The {what}'s issuer is {str(claims.get('iss'))[:200]!r}.")
+    if claims.get("aud") not in (client_id, [client_id]):
+        raise refused(f"The {what} is for another client, or for several.")
+    if claims.get("azp", client_id) != client_id:
+        raise refused(f"The {what} was given to another client (azp).")
+
+
+def _check_times(claims: Mapping[str, Any], now: datetime) -> tuple[int, int]:
     moment = now.timestamp()
-    if claims.get("iss") != expected.issuer:
-        raise refused(f"The ID token's issuer is {str(claims.get('iss'))[:200]!r}.")
-    audience = claims.get("aud")
-    if audience not in (expected.client_id, [expected.client_id]):
-        raise refused("The ID token is for another client, or for several.")
-    if claims.get("azp", expected.client_id) != expected.client_id:
-        raise refused("The ID token was given to another client (azp).")
     expires = _seconds(claims, "exp")
     issued = _seconds(claims, "iat")
     if expires <= moment - SKEW:
@@ -248,83 +456,129 @@ def _check_claims(claims: Mapping[str, Any], expected: Expected, now: datetime) 
         )
     if "nbf" in claims and _seconds(claims, "nbf") > moment + SKEW:
         raise refused("The ID token is not valid yet.", "Check the clocks of both sides.")
+    return issued, expires
+
+
+def _check_exchange(claims: Mapping[str, Any], expected: Expected) -> None:
+    """That the token belongs to this sign-in and this access token. The other hashes are of other flows."""
     nonce = claims.get("nonce")
-    if not isinstance(nonce, str) or not hmac.compare_digest(
-        nonce.encode("utf-8", "surrogatepass"), expected.nonce.encode()
+    if (
+        not isinstance(nonce, str)
+        or not expected.nonce
+        or not hmac.compare_digest(nonce.encode("utf-8"), expected.nonce.encode("utf-8"))
     ):
         raise refused("The ID token's nonce is not the one that was sent.")
     if "at_hash" in claims:
-        half = hashlib.sha256(expected.access_token.encode()).digest()[:16]
-        if claims["at_hash"] != base64.urlsafe_b64encode(half).rstrip(b"=").decode():
+        # Both algorithms that a provider can be pinned to are with SHA-256.
+        half = hashlib.sha256(expected.access_token.encode("ascii")).digest()[:16]
+        if claims["at_hash"] != jose.base64url(half):
             raise refused("The ID token's at_hash does not fit the access token.")
+
+
+def _check_authentication(claims: Mapping[str, Any], expected: Expected, now: datetime) -> None:
     if "auth_time" in claims:
-        authenticated = _seconds(claims, "auth_time")
-        if authenticated > moment + SKEW:
+        authenticated = _auth_time(claims["auth_time"])
+        if authenticated > now.timestamp() + SKEW:
             raise refused("auth_time is in the future.", "Check the clocks of both sides.")
-        if expected.auth_time_demanded and authenticated < moment - MAX_AGE:
+        if expected.auth_time_demanded and authenticated < now.timestamp() - MAX_AGE:
             raise refused("The provider did not let the person authenticate anew.")
     elif expected.auth_time_demanded:
         raise refused("The provider did not say when the person authenticated.")
-    if not isinstance(claims.get("sub"), str):
-        raise refused("The ID token's sub is missing or not text.", code="subject_unusable")
 
 
-def _segment(text: str, what: str) -> dict[str, Any]:
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return outbound.strict_json(raw.decode("utf-8"))
-    except (binascii.Error, ValueError) as error:
-        raise refused(f"The ID token's {what} cannot be read: {str(error)[:100]}.") from None
+def _auth_time(value: object) -> float:
+    """Some providers have fractions of a second here; nothing is decided by them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refused("The ID token's auth_time is not a number.")
+    if not math.isfinite(value) or not 0 < value < 2**40:
+        raise refused("The ID token's auth_time is not a moment.")
+    return float(value)
 
 
-def _seconds(claims: Mapping[str, Any], name: str) -> int:
+def _methods(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """`amr`: a list of texts; some libraries write a list of one as the text alone."""
+    value = claims.get("amr", [])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(_is_text(one, 256) for one in values):
+        raise refused("The ID token's amr is not a list of short texts.")
+    return tuple(values)
+
+
+def _is_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest
+
+
+def _seconds(claims: Mapping[str, Any], name: str, what: str = "ID token") -> int:
     value = claims.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**40:
-        raise refused(f"The ID token's {name} is missing or not a whole number.")
+        raise refused(f"The {what}'s {name} is missing or not a whole number.")
     return value
 
 
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def attributes(
-    token: VerifiedToken, *, userinfo: Mapping[str, Any] | None, now: datetime
+    token: VerifiedToken,
+    *,
+    userinfo: Mapping[str, Any] | None,
+    now: datetime,
+    checks: Iterable[tuple[str, str]] = (),
 ) -> VerifiedAttributes:
-    """What is believed: the ID token. Userinfo about the same subject is where groups are read, nothing else."""
+    """What is believed: the ID token. Userinfo about the same subject is where groups are read, nothing else.
+
+    checks: what the caller checked besides, and what was seen.
+    """
     claims = token.claims
     if userinfo is not None and (
         not isinstance(userinfo.get("sub"), str) or userinfo["sub"] != claims["sub"]
     ):
         raise refused("The userinfo answer is about somebody else.")
-    methods = claims.get("amr")
-    context = claims.get("acr")
-    auth_time = claims.get("auth_time")
-    at = datetime.fromtimestamp(auth_time, UTC) if auth_time else None
-    evidence = {
-        "sha256": token.consume,
-        "jti": claims.get("jti"),
-        "sid": claims.get("sid"),
-    }
+    at = (
+        datetime.fromtimestamp(_auth_time(claims["auth_time"]), UTC)
+        if "auth_time" in claims
+        else None
+    )
+    evidence = {"sha256": token.consume, "jti": claims.get("jti"), "sid": claims.get("sid")}
+    about = "about the same subject; groups are read here" if userinfo is not None else "not asked"
     return VerifiedAttributes(
         protocol="oidc",
         subject=claims["sub"],
         attributes=claims,
         group_claims=userinfo,
-        context=context if isinstance(context, str) else "",
-        methods=tuple(m for m in methods if isinstance(m, str))
-        if isinstance(methods, list)
-        else (),
+        context=claims.get("acr", ""),
+        methods=_methods(claims),
         at=min(at, now) if at else None,
         session_ends=None,
-        evidence={k: v[:128] for k, v in evidence.items() if isinstance(v, str) and v},
+        evidence={k: v[:128] for k, v in evidence.items() if v},
+        logout={"subject": claims["sub"], "index": claims.get("sid", "")},
+        checks=(*checks, *token.checks, ("Userinfo", about)),
     )
 
 
 def fetch_userinfo(discovery: Mapping[str, Any], access_token: str) -> dict[str, Any]:
-    """The userinfo answer, unverified: `attributes` compares its subject. Raises ProviderUnavailable."""
-    endpoint = discovery.get("userinfo_endpoint")
-    if not isinstance(endpoint, str):
+    """The userinfo answer, unverified: `attributes` compares its subject. Raises ProviderUnavailable.
+
+    A signed answer (application/jwt) is refused: what is signed already is the ID token.
+    """
+    if not isinstance(discovery.get("userinfo_endpoint"), str):
         raise refused(
             "Groups are to be read from userinfo, but the provider has no userinfo endpoint.",
             "Switch “Groups from userinfo” off, or refresh the provider.",
         )
-    return outbound.get_json(
-        endpoint, "Userinfo", headers={"Authorization": f"Bearer {access_token}"}
+    answer = outbound.call(
+        "GET",
+        discovery["userinfo_endpoint"],
+        "Userinfo",
+        headers={"Authorization": f"Bearer {access_token}", "Accept": "application/json"},
+        origins=origins(discovery),
     )
+    if answer.media_type == "application/jwt":
+        raise refused(
+            "The userinfo answer is signed (application/jwt), which Daypass does not read.",
+            "At the provider, let userinfo answer in plain JSON for this client, or put the groups into the ID token.",
+        )
+    if answer.status != 200:
+        raise ProviderUnavailable(cause=f"Userinfo was answered with HTTP {answer.status}.")
+    return outbound.json_of(answer, "Userinfo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -70,6 +72,12 @@ def find_provider(slug: str, protocol: str = "") -> IdentityProvider | None:
     if protocol:
         found = found.filter(protocol=protocol)
     return found.first()
+
+
+def keys_of(provider: IdentityProvider) -> tuple[dict[str, Any], datetime | None]:
+    """The keys of an OpenID Connect provider as they are stored now, and when a refresh was last asked for."""
+    stored = IdentityProvider.objects.values_list("jwks", "refresh_asked_at").get(pk=provider.pk)
+    return stored
 
 
 def test_of(test_id: UUID, person: Person) -> SignInTest | None:

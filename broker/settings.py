@@ -71,6 +71,8 @@ DAYPASS_SESSION_ABSOLUTE = timedelta(
 DAYPASS_PRIVATE_PROVIDERS = env.words("DAYPASS_PRIVATE_PROVIDERS")
 # The company's own certificate authorities (a PEM file), for identity providers that have their certificates from it.
 DAYPASS_CA_BUNDLE = env.text("DAYPASS_CA_BUNDLE")
+# The proxy through which calls to identity providers leave, as http://host:port; user and password may stand in it.
+DAYPASS_EGRESS_PROXY = env.secret("DAYPASS_EGRESS_PROXY")
 
 # Processes in which SAML messages are read, for each web process; they can do nothing else (accounts/confined).
 DAYPASS_XML_PROCESSES = env.integer("DAYPASS_XML_PROCESSES", 2, least=1, most=16)

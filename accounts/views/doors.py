@@ -51,6 +51,9 @@ def problem(
         case KeyUnavailable():
             code, reason = error.code, whole(error)
             message, status, retry = f"Daypass cannot sign anybody in right now. {ASK}", 503, False
+        case SignInRefused() if error.retry:
+            code, reason = error.code, whole(error)
+            message, status = error.message, status or 403
         case DaypassError():
             code, reason = error.code, whole(error)
             message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, RSAKey
@@ -51,6 +51,8 @@ class OidcIdp:
     bend_keys: Callable[[dict], None] = lambda document: None
     elsewhere: dict[str, Any] = field(default_factory=dict)
     """What other paths answer, or these ones instead; None is 404."""
+    in_the_header: bool = False
+    """The client secret is taken by HTTP Basic instead of in the body."""
 
     def __post_init__(self) -> None:
         self.key = self.new_key()
@@ -59,6 +61,8 @@ class OidcIdp:
         self.asked: list[str] = []
         """Paths that were asked for, in order."""
         self.logged_out: list[dict[str, str]] = []
+        self.instead: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        """By path: what answers in place of the provider, down to the bytes."""
         idp = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,8 +79,8 @@ class OidcIdp:
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
-    def new_key(self) -> Any:
-        parameters = {"kid": secrets.token_hex(4), "use": "sig"}
+    def new_key(self, **parameters: Any) -> Any:
+        parameters = {"kid": secrets.token_hex(4), "use": "sig"} | parameters
         if self.algorithm == "ES256":
             return ECKey.generate_key("P-256", parameters, private=True)
         return RSAKey.generate_key(2048, parameters, private=True)
@@ -105,7 +109,9 @@ class OidcIdp:
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [self.algorithm],
-            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+            "token_endpoint_auth_methods_supported": [
+                "client_secret_basic" if self.in_the_header else "client_secret_post"
+            ],
             "authorization_response_iss_parameter_supported": True,
         }
         self.bend_discovery(document)
@@ -150,12 +156,20 @@ class OidcIdp:
         registry = jws.JWSRegistry(algorithms=[header["alg"]], strict_check_header=False)
         return jwt.encode(header, claims, key or self.key, registry=registry)
 
+    def sign_text(self, payload: bytes, key: Any = None, **header: Any) -> str:
+        """A good signature over a payload that need not be claims, nor JSON."""
+        header = {"alg": self.algorithm, "typ": "JWT", "kid": self.key.kid} | header
+        registry = jws.JWSRegistry(algorithms=[header["alg"]], strict_check_header=False)
+        return jws.serialize_compact(header, payload, key or self.key, registry=registry)
+
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
         self.asked.append(parts.path)
         if parts.path in self.elsewhere:
             found = self.elsewhere[parts.path]
             return self._json(request, found or {}, 404 if found is None else 200)
+        if parts.path in self.instead:
+            return self.instead[parts.path](request)
         match parts.path:
             case "/.well-known/openid-configuration":
                 self._json(request, self.discovery)
@@ -183,12 +197,14 @@ class OidcIdp:
         self.asked.append(request.path)
         length = int(request.headers.get("Content-Length", 0))
         form = {k: v[0] for k, v in parse_qs(request.rfile.read(length).decode()).items()}
+        if request.path in self.instead:
+            return self.instead[request.path](request)
         asked = self.codes.pop(form.get("code", ""), None)
         challenge = _b64(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
         if (
             request.path != "/token"
             or asked is None
-            or form.get("client_secret") != self.client_secret
+            or self._secret(request, form) != self.client_secret
             or form.get("redirect_uri") != asked["redirect_uri"]
             or challenge != asked["code_challenge"]
         ):
@@ -201,6 +217,17 @@ class OidcIdp:
             answer["id_token"] = token
         self.bend_answer(answer)
         self._json(request, answer)
+
+    def _secret(self, request: BaseHTTPRequestHandler, form: Mapping[str, str]) -> str | None:
+        """The client secret, where it has to be and nowhere else (RFC 6749 section 2.3.1)."""
+        header = request.headers.get("Authorization")
+        if not self.in_the_header:
+            return form.get("client_secret") if header is None else None
+        if header is None or "client_secret" in form:
+            return None
+        pair = base64.b64decode(header.removeprefix("Basic ")).decode()
+        client_id, secret = map(unquote_plus, pair.split(":"))
+        return secret if client_id == self.client_id else None
 
     @staticmethod
     def _json(request: BaseHTTPRequestHandler, document: Any, status: int = 200) -> None:

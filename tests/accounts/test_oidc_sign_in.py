@@ -160,37 +160,6 @@ def test_a_token_signed_with_the_public_key_as_a_secret_is_refused(refused, op):
     refused("pinned to RS256")
 
 
-def test_an_unknown_key_id_is_refused_after_one_refresh(refused, op, oidc_row):
-    IdentityProvider.objects.update(refreshed_at=None)
-    op.bend_header = lambda header: header.update(kid="unknown")
-    op.asked.clear()
-
-    refused("not among the provider's", code="key_unknown")
-
-    assert op.asked.count("/jwks") == 1
-
-
-def test_strangers_cannot_make_daypass_fetch_keys_again_and_again(oidc_row, op):
-    IdentityProvider.objects.update(refreshed_at=None)
-    op.bend_header = lambda header: header.update(kid="unknown")
-    op.asked.clear()
-
-    for _ in range(3):
-        web.oidc_sign_in(web.browser(), op)
-
-    assert op.asked.count("/jwks") == 1
-
-
-def test_a_provider_that_changed_its_key_is_followed(oidc_row, op):
-    IdentityProvider.objects.update(refreshed_at=None)
-    op.key = op.new_key()
-    browser = web.browser()
-
-    web.oidc_sign_in(browser, op)
-
-    assert web.is_signed_in(browser)
-
-
 @pytest.mark.parametrize(
     "header", [{"jku": "https://evil"}, {"jwk": {}}, {"x5u": "https://evil"}, {"x5c": []}]
 )
@@ -208,12 +177,8 @@ def test_another_type_of_token_is_refused(refused, op):
 
 def test_a_repeated_claim_is_refused(refused, op):
     def twice(token):
-        head, body, signature = token.split(".")
-        text = base64.urlsafe_b64decode(body + "==").decode()
-        text = text[:-1] + ',"sub":"somebody else"}'
-        return ".".join(
-            [head, base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode(), signature]
-        )
+        text = base64.urlsafe_b64decode(token.split(".")[1] + "==").decode()
+        return op.sign_text((text[:-1] + ',"sub":"somebody else"}').encode())
 
     op.bend_token = twice
     refused("stands twice")

@@ -307,6 +307,6 @@ def test_json_of_the_usual_kind_is_read():
 
 
 def test_an_answer_that_is_not_json_is_told(server):
-    server.answer = say(b"<html>")
+    server.answer = say(b"<html>", Content_Type="application/json")
 
     assert "not a JSON object" in problem(lambda: outbound.get_json(server.url, "It"))

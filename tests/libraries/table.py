@@ -13,15 +13,7 @@ OVERRIDDEN_BY: dict[str, str] = {
     "accounts.adapters.MfaAdapter": "the break-glass account's second factor is sealed at rest.",
     "accounts.backends.PersonBackend": "a password opens the break-glass account and no other; who is switched off "
     "is not loaded.",
-    "accounts.outbound._Adapter": "calls are bounded in size and time, and connect through the address check.",
-    "accounts.outbound._Http": "every socket is opened by the address check.",
-    "accounts.outbound._HttpPool": "every socket is opened by the address check.",
-    "accounts.outbound._Https": "every socket is opened by the address check, and TLS is verified after it.",
-    "accounts.outbound._HttpsPool": "every socket is opened by the address check, and TLS is verified after it.",
-    "accounts.outbound._Session": "no redirects, no proxies and credentials from the environment, no compression.",
-    "accounts.provider.Client": "the authorization request holds what Daypass put there and nothing of the browser's.",
-    "accounts.provider.OidcAdapter": "endpoints come from the stored discovery document; the secret is unsealed late.",
-    "accounts.provider.OidcProvider": "PKCE and a nonce always; scopes and parameters never from the browser's query.",
+    "accounts.provider.OidcProvider": "the authorization request is all ours, and allauth's own flow is out of reach.",
     "accounts.provider.SamlProvider": "the request's id is ours and is what the state is kept under.",
     "broker.administration.DaypassAdminSite": "one rule says who may use the admin, and there is no password door.",
     "broker.backoffice.DaypassAdmin": "the admin writes through services, which record, and deletes nothing.",
@@ -79,17 +71,6 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
         allauth.socialaccount.internal.statekit:MAX_STATES
         allauth.socialaccount.providers.base.provider:Provider.stash_redirect_state
         allauth.socialaccount.providers.base.provider:Provider.unstash_redirect_state
-        """,
-    ),
-    (
-        "The authorization request and the exchange of the code: what is sent where, PKCE with S256, the client secret "
-        "only to the token endpoint.",
-        """
-        allauth.socialaccount.providers.oauth2.provider:OAuth2Provider.redirect
-        allauth.socialaccount.providers.oauth2.provider:OAuth2Provider.get_pkce_params
-        allauth.socialaccount.providers.oauth2.utils:generate_code_challenge
-        allauth.socialaccount.providers.oauth2.client:OAuth2Client.get_access_token
-        allauth.socialaccount.providers.oauth2.views:OAuth2Adapter.get_access_token_data
         """,
     ),
     # --- allauth: the break-glass door
@@ -312,44 +293,12 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
     (
         "An ID token's signature is verified with the given key and the given algorithm, and `none` is none of them.",
         """
-        jwt.api_jwt:PyJWT.decode
-        jwt.api_jwt:PyJWT.decode_complete
-        jwt.api_jwt:PyJWT._merge_options
         jwt.api_jws:PyJWS.decode_complete
         jwt.api_jws:PyJWS._load
         jwt.api_jws:PyJWS._verify_signature
         jwt.api_jws:PyJWS._validate_headers
         jwt.algorithms:RSAAlgorithm
         jwt.algorithms:ECAlgorithm
-        """,
-    ),
-    # --- requests and urllib3
-    (
-        "A call goes out through our adapter and pool, is not redirected, takes nothing from the environment, and TLS "
-        "is verified against the name that was asked for.",
-        """
-        requests.sessions:Session.send
-        requests.sessions:Session.prepare_request
-        requests.sessions:Session.merge_environment_settings
-        requests.sessions:Session.get_adapter
-        requests.sessions:SessionRedirectMixin.resolve_redirects
-        requests.adapters:HTTPAdapter.cert_verify
-        requests.adapters:HTTPAdapter.build_connection_pool_key_attributes
-        requests.adapters:HTTPAdapter.get_connection_with_tls_context
-        requests.adapters:_urllib3_request_context
-        requests.models:Response.iter_content
-        requests.models:Response.is_redirect
-        requests.models:Response.content
-        urllib3.connection:HTTPConnection.connect
-        urllib3.connection:HTTPSConnection.connect
-        urllib3.connection:_ssl_wrap_socket_and_match_hostname
-        urllib3.poolmanager:PoolManager._new_pool
-        urllib3.poolmanager:PoolManager.connection_from_host
-        urllib3.poolmanager:PoolManager.connection_from_context
-        urllib3.poolmanager:PoolManager.connection_from_pool_key
-        urllib3.connectionpool:HTTPConnectionPool._new_conn
-        urllib3.connectionpool:HTTPConnectionPool.urlopen
-        urllib3.util.ssl_:create_urllib3_context
         """,
     ),
     # --- gunicorn
