@@ -2,37 +2,114 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Critical, Error, Tags, Warning, register
 
-_DEMANDED: dict[str, object] = {
-    "SOCIALACCOUNT_EMAIL_AUTHENTICATION": False,
-    "SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT": False,
-    "SOCIALACCOUNT_LOGIN_ON_GET": False,
-    "SOCIALACCOUNT_STORE_TOKENS": False,
-    "SESSION_COOKIE_HTTPONLY": True,
-    "SESSION_COOKIE_SAMESITE": "Lax",
-    "MFA_TRUST_ENABLED": False,
-    "MFA_PASSKEY_SIGNUP_ENABLED": False,
-}
-"""Settings whose other values would let somebody in who should not be (threats.md R8, R25, R62)."""
+from broker.demands import Demand, exactly, unmet, unset
+
+LONGEST_MEMBERSHIP = timedelta(hours=24)
+"""How long groups that came with a sign-in may count at most, whatever is configured."""
+
+_DEMANDED = (
+    exactly("AUTH_USER_MODEL", "accounts.Person", "people would be kept where no service looks."),
+    exactly(
+        "AUTHENTICATION_BACKENDS",
+        ["accounts.backends.PersonBackend"],
+        "another backend would open accounts by a password or an e-mail address.",
+    ),
+    exactly("ACCOUNT_ADAPTER", "accounts.adapters.AccountAdapter", "anybody could sign up."),
+    exactly(
+        "SOCIALACCOUNT_ADAPTER",
+        "accounts.adapters.SocialAccountAdapter",
+        "people would be signed in that no verified message admitted.",
+    ),
+    exactly(
+        "MFA_ADAPTER", "accounts.adapters.MfaAdapter", "second factors would be kept unsealed."
+    ),
+    exactly(
+        "SOCIALACCOUNT_EMAIL_AUTHENTICATION",
+        False,
+        "a provider could sign in anybody by stating their e-mail address.",
+    ),
+    exactly(
+        "SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT",
+        False,
+        "a provider could take over an account by stating its e-mail address.",
+    ),
+    exactly("SOCIALACCOUNT_QUERY_EMAIL", False, "e-mail addresses would be asked for and kept."),
+    exactly(
+        "SOCIALACCOUNT_LOGIN_ON_GET", False, "a link on any page could begin somebody's sign-in."
+    ),
+    exactly("SOCIALACCOUNT_STORE_TOKENS", False, "providers' tokens would be kept in the clear."),
+    unset("SOCIALACCOUNT_FORMS", "a form of somebody else's would stand in the way of sign-in."),
+    exactly("ACCOUNT_LOGIN_METHODS", {"username"}, "the break-glass door would take more names."),
+    exactly("ACCOUNT_PREVENT_ENUMERATION", True, "strangers could find out which accounts exist."),
+    exactly(
+        "ACCOUNT_REAUTHENTICATION_REQUIRED",
+        True,
+        "whoever finds an open browser could change the break-glass account's second factor.",
+    ),
+    exactly("ACCOUNT_LOGOUT_ON_GET", False, "a picture on any page could sign people out."),
+    unset("ACCOUNT_LOGIN_BY_CODE_ENABLED", "a code by e-mail would open the break-glass account."),
+    unset("ACCOUNT_SIGNUP_FORM_CLASS", "there would be a way to sign up."),
+    Demand(
+        "ACCOUNT_RATE_LIMITS",
+        lambda limits: isinstance(limits, dict) and all(limits.values()),
+        "left unset, or limits without a gap",
+        "passwords of the break-glass account could be tried without end.",
+        missing={},
+    ),
+    Demand(
+        "MFA_RATE_LIMITS",
+        lambda limits: isinstance(limits, dict) and all(limits.values()),
+        "left unset, or limits without a gap",
+        "second factors could be tried without end.",
+        missing={},
+    ),
+    Demand(
+        "MFA_SUPPORTED_TYPES",
+        lambda kinds: bool({"totp", "webauthn"} & set(kinds or ())),
+        "with 'totp' or 'webauthn' in it",
+        "the break-glass account could have no second factor.",
+    ),
+    unset("MFA_TOTP_INSECURE_BYPASS_CODE", "one code would do for every second factor."),
+    Demand(
+        "MFA_TOTP_TOLERANCE",
+        lambda steps: steps in (0, 1),
+        "0 or 1",
+        "a code that somebody looked at would be good for minutes.",
+        missing=0,
+    ),
+    unset("MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN", "security keys would answer to other origins."),
+    unset("MFA_TRUST_ENABLED", "a cookie would stand in for the second factor."),
+    unset("MFA_PASSKEY_LOGIN_ENABLED", "there would be one factor where two belong."),
+    unset("MFA_PASSKEY_SIGNUP_ENABLED", "there would be a way to sign up."),
+    Demand(
+        "DAYPASS_MEMBERSHIP_MAX_AGE",
+        lambda age: isinstance(age, timedelta) and timedelta() < age <= LONGEST_MEMBERSHIP,
+        "at most 24 hours",
+        "somebody who was taken out of a group would keep its roles for longer than a day.",
+    ),
+)
+"""Settings whose other values would let somebody in who should not be (threats.md R7, R8, R25, R46, R62)."""
+
+_FOREIGN_DOORS = (
+    "allauth.socialaccount.providers.",
+    "allauth.headless",
+    "allauth.idp",
+)
 
 
 @register("daypass")
 def safe_settings(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
-    return [
-        Critical(
-            f"{name} is {getattr(settings, name, None)!r}.",
-            hint=f"It has to be {value!r}: other values let people in by an e-mail address, or without a proof.",
-            id="accounts.E001",
-        )
-        for name, value in _DEMANDED.items()
-        if getattr(settings, name, None) != value
-    ]
+    return unmet(_DEMANDED, id="accounts.E001")
 
 
 @register("daypass")
@@ -46,14 +123,12 @@ def providers_only_from_the_database(app_configs: Any, **_: Any) -> Sequence[Che
                 id="accounts.E002",
             )
         )
-    foreign = [
-        app for app in settings.INSTALLED_APPS if app.startswith("allauth.socialaccount.providers.")
-    ]
+    foreign = [app for app in settings.INSTALLED_APPS if app.startswith(_FOREIGN_DOORS)]
     if foreign:
         found.append(
             Critical(
                 f"{foreign[0]} is installed beside accounts.provider.",
-                hint="Remove it: Daypass brings its own SAML and OpenID Connect providers.",
+                hint="Remove it: Daypass brings its own providers, and has no other doors.",
                 id="accounts.E003",
             )
         )
@@ -73,6 +148,10 @@ def session_limits(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     return []
 
 
+_PAIR = "lxml and xmlsec cannot be used together"
+_PAIR_HINT = "Install exactly the versions of requirements.txt; they are pinned as a pair."
+
+
 @register("daypass")
 def xml_libraries(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     """lxml and xmlsec bring libxml2 along; two series of it in one process do not work."""
@@ -80,23 +159,38 @@ def xml_libraries(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
         import xmlsec
         from lxml import etree
     except Exception as error:
-        return [
-            Critical(
-                f"lxml and xmlsec cannot be used together: {error}",
-                hint="Install exactly the versions of requirements.txt; they are pinned as a pair.",
-                id="accounts.E005",
-            )
-        ]
+        return [Critical(f"{_PAIR}: {error}", hint=_PAIR_HINT, id="accounts.E005")]
     ours, theirs = etree.LIBXML_COMPILED_VERSION, xmlsec.get_libxml_compiled_version()
     if ours[:2] != theirs[:2]:
         return [
             Critical(
                 f"lxml was built with libxml2 {ours}, xmlsec with {theirs}.",
-                hint="Install exactly the versions of requirements.txt; they are pinned as a pair.",
+                hint=_PAIR_HINT,
                 id="accounts.E005",
             )
         ]
     return []
+
+
+@register("daypass", deploy=True)
+def xml_libraries_in_a_child(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    """The same in a process of its own: one that dies there takes nobody along, and is told here."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", "from lxml import etree; import xmlsec"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = f"no child could be asked ({type(error).__name__})"
+    else:
+        if child.returncode == 0:
+            return []
+        lines = child.stderr.strip().splitlines()
+        said = lines[-1][:300] if lines else f"the child ended with {child.returncode}"
+    return [Critical(f"{_PAIR} in a child: {said}.", hint=_PAIR_HINT, id="accounts.E005")]
 
 
 @register("daypass")
@@ -123,24 +217,73 @@ def private_providers(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     return found
 
 
-@register(Tags.database)
-def stray_allauth_apps(app_configs: Any, databases: Any = None, **_: Any) -> Sequence[CheckMessage]:
+@register(Tags.database, "daypass")
+def providers_apart(app_configs: Any, databases: Any = None, **_: Any) -> Sequence[CheckMessage]:
+    """No two providers share what allauth, a message or a redirect URI knows them by (threats.md R7).
+
+    The database's own constraints say so as well; this also looks at what our adapter makes of the rows.
+    """
+    if not databases:
+        return []
+    from django.db import DatabaseError
+
+    from accounts.adapters import social_app
+    from accounts.models import IdentityProvider, Protocol
+
+    try:
+        rows = list(IdentityProvider.objects.order_by("created_at", "pk"))
+    except DatabaseError:
+        return []  # not migrated yet
+    found: list[CheckMessage] = []
+    seen: dict[tuple[str, ...], IdentityProvider] = {}
+    for row in rows:
+        names = [("provider id", str(social_app(row).provider_id)), ("slug", row.slug)]
+        if row.protocol == Protocol.SAML and row.entity_id:
+            names.append(("entity id", row.entity_id))
+        if row.protocol == Protocol.OIDC:
+            names.append(("issuer and client id", f"{row.issuer} {row.client_id}"))
+        for name in names:
+            other = seen.setdefault(name, row)
+            if other is not row:
+                found.append(
+                    Critical(
+                        f"The providers {other.slug} and {row.slug} share the {name[0]} {name[1]!r}.",
+                        hint="One could sign in the other's people. Switch one off and correct it.",
+                        id="accounts.E008",
+                    )
+                )
+    return found
+
+
+@register(Tags.database, "daypass")
+def stray_allauth_rows(app_configs: Any, databases: Any = None, **_: Any) -> Sequence[CheckMessage]:
     """allauth's own table of apps is not read; a row in it shows that somebody thinks it is."""
     if not databases:
         return []
-    from allauth.socialaccount.models import SocialApp
+    from allauth.socialaccount.models import SocialAccount, SocialApp
     from django.db import DatabaseError
 
+    from accounts.models import IdentityProvider
+
+    found: list[CheckMessage] = []
     try:
-        stray = SocialApp.objects.exists()
+        if SocialApp.objects.exists():
+            found.append(
+                Warning(
+                    "There are rows in allauth's own table of social applications.",
+                    hint="They have no effect: identity providers are kept under Identity providers. Delete them.",
+                    id="accounts.W001",
+                )
+            )
+        known = [str(pk) for pk in IdentityProvider.objects.values_list("pk", flat=True)]
+        if SocialAccount.objects.exclude(provider__in=known).exists():
+            found.append(
+                Warning(
+                    "There are accounts of a provider that Daypass does not know.",
+                    hint="Nobody signs in by them: they were not made by Daypass. Look who writes to this database.",
+                    id="accounts.W002",
+                )
+            )
     except DatabaseError:
         return []  # not migrated yet
-    if stray:
-        return [
-            Warning(
-                "There are rows in allauth's own table of social applications.",
-                hint="They have no effect: identity providers are kept under Identity providers. Delete them.",
-                id="accounts.W001",
-            )
-        ]
-    return []
+    return found

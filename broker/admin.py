@@ -1,9 +1,10 @@
 """An index for Django: it finds the admin of every stage here. Imports only."""
 
+from broker import inspection
 from broker.assume import admin as assume
 from broker.audit import admin as audit
 from broker.entitlements import admin as entitlements
 from broker.minting import admin as minting
 from broker.sessions import admin as sessions
 
-__all__ = ["assume", "audit", "entitlements", "minting", "sessions"]
+__all__ = ["assume", "audit", "entitlements", "inspection", "minting", "sessions"]

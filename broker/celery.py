@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_init, celeryd_init, setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broker.settings")
 app = Celery("daypass")
@@ -24,3 +24,21 @@ def _log_as_the_web_does(**_: Any) -> None:
     from django.conf import settings
 
     logging.config.dictConfig(settings.LOGGING)
+
+
+@celeryd_init.connect
+@beat_init.connect
+def _refuse_to_start(**_: Any) -> None:
+    """Neither worker nor beat starts with unsafe settings. SystemExit, because Celery goes on after any other."""
+    import django
+    from django.apps import apps
+    from django.core.exceptions import ImproperlyConfigured
+
+    if not apps.ready:
+        django.setup()
+    from broker.checks import refuse_to_start
+
+    try:
+        refuse_to_start()
+    except ImproperlyConfigured as problem:
+        raise SystemExit(str(problem)) from None

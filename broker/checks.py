@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import http.client
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Critical, Error, register
+from django.core.checks import CheckMessage, Critical, Error, register, run_checks
 from django.core.exceptions import ImproperlyConfigured
+
+from broker.demands import Demand, among, at_most, exactly, unmet, unset
 
 
 @register("daypass")
@@ -141,3 +145,262 @@ def endpoints(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
             )
         )
     return found
+
+
+# --- Settings whose other values would be unsafe (threats.md R62). They are in the code and not in the environment, so
+# what is caught here is an own settings module, or a change of ours.
+
+
+def _policy_is_strict(policy: Any) -> bool:
+    directives: Mapping[str, Iterable[str]] = (policy or {}).get("DIRECTIVES", {})
+    everything = {str(source) for sources in directives.values() for source in sources}
+    loose = {"*", "http:", "https:", "data:", "'unsafe-inline'", "'unsafe-eval'", "'unsafe-hashes'"}
+    scripts = {str(source) for source in directives.get("script-src", ())}
+    return (
+        not (policy or {}).get("EXCLUDE_URL_PREFIXES")
+        and all(
+            list(directives.get(name, ())) == ["'none'"]
+            for name in ("default-src", "base-uri", "frame-ancestors", "object-src")
+        )
+        and bool(directives.get("form-action"))
+        and not everything & (loose - {"data:"})
+        and not scripts & loose
+    )
+
+
+def _hosts_are_ours(hosts: Any) -> bool:
+    """By name, none of them a pattern; which of them is answered, broker.middleware.canonical_origin decides."""
+    names = [str(host) for host in hosts or ()]
+    wild = [name for name in names if "*" in name or name.startswith(".")]
+    return urlsplit(settings.DAYPASS_ORIGIN).hostname in names and not wild
+
+
+def _hashers_are_slow(hashers: Any) -> bool:
+    good = ("Scrypt", "Argon2", "PBKDF2PasswordHasher", "BCryptSHA256")
+    names = [str(hasher).rpartition(".")[2] for hasher in hashers or ()]
+    return bool(names) and all(name.startswith(good) for name in names)
+
+
+def _templates_escape(templates: Any) -> bool:
+    options = [engine.get("OPTIONS", {}) for engine in templates or ()]
+    return bool(options) and all(
+        option.get("autoescape", True) is True and not option.get("debug") for option in options
+    )
+
+
+_TEN = 10 * 365 * 24 * 3600
+
+_ALWAYS = (
+    exactly("DEBUG", False, "every error page would show code and settings."),
+    unset("DEBUG_PROPAGATE_EXCEPTIONS", "errors would end in the server's own page."),
+    Demand(
+        "ALLOWED_HOSTS",
+        _hosts_are_ours,
+        "the host of DAYPASS_ORIGIN, without patterns",
+        "requests for other hosts would be answered.",
+    ),
+    unset("CSRF_TRUSTED_ORIGINS", "pages of another origin could act for whoever is signed in."),
+    unset("USE_X_FORWARDED_HOST", "a header could choose the host in our addresses."),
+    unset("USE_X_FORWARDED_PORT", "a header could choose the port in our addresses."),
+    unset("SECURE_PROXY_SSL_HEADER", "a header could say that a plain connection is safe."),
+    exactly(
+        "SESSION_ENGINE",
+        "django.contrib.sessions.backends.db",
+        "sessions would live outside the database: an emptied or restored cache ends or revives them.",
+    ),
+    exactly(
+        "SESSION_SERIALIZER",
+        "django.contrib.sessions.serializers.JSONSerializer",
+        "what is in a session could run code.",
+    ),
+    unset("SESSION_COOKIE_DOMAIN", "neighbouring hosts would get the session's cookie."),
+    exactly("SESSION_COOKIE_PATH", "/", "the browser would not keep a __Host- cookie."),
+    exactly("SESSION_COOKIE_HTTPONLY", True, "scripts could read the session's cookie."),
+    exactly("SESSION_COOKIE_SAMESITE", "Lax", "other sites' requests would carry the session."),
+    Demand(
+        "SESSION_COOKIE_AGE",
+        lambda seconds: 0 < seconds <= settings.DAYPASS_SESSION_ABSOLUTE.total_seconds(),
+        "at most DAYPASS_SESSION_ABSOLUTE",
+        "the cookie would outlive the session.",
+    ),
+    unset("SESSION_SAVE_EVERY_REQUEST", "every request of a stranger would write to the database."),
+    unset("CSRF_COOKIE_DOMAIN", "neighbouring hosts could set the token's cookie."),
+    exactly("CSRF_COOKIE_HTTPONLY", True, "scripts could read the token's cookie."),
+    among("CSRF_COOKIE_SAMESITE", ("Lax", "Strict"), "other sites' requests would carry it."),
+    among(
+        "MESSAGE_STORAGE",
+        ("django.contrib.messages.storage.session.SessionStorage",),
+        "messages would travel in a cookie.",
+    ),
+    exactly(
+        "SIGNING_BACKEND",
+        "django.core.signing.TimestampSigner",
+        "signed values would be made by something that nobody read.",
+    ),
+    Demand(
+        "PASSWORD_HASHERS",
+        _hashers_are_slow,
+        "scrypt, Argon2, PBKDF2 or bcrypt, and nothing else",
+        "the break-glass password could be guessed from its hash.",
+    ),
+    Demand("AUTH_PASSWORD_VALIDATORS", bool, "a list of validators", "the password could be weak."),
+    exactly("X_FRAME_OPTIONS", "DENY", "our pages could be framed."),
+    exactly("SECURE_CONTENT_TYPE_NOSNIFF", True, "browsers would guess types."),
+    among(
+        "SECURE_REFERRER_POLICY",
+        ("same-origin", "no-referrer"),
+        "our addresses would be told to other sites.",
+    ),
+    exactly("SECURE_CROSS_ORIGIN_OPENER_POLICY", "same-origin", "other pages would hold ours."),
+    Demand(
+        "CONTENT_SECURITY_POLICY",
+        _policy_is_strict,
+        "closed, without unsafe sources or exceptions",
+        "what slips through escaping could run.",
+    ),
+    unset("CONTENT_SECURITY_POLICY_REPORT_ONLY", "it would be easy to take for the policy itself."),
+    Demand("TEMPLATES", _templates_escape, "escaping, without debug", "text could become markup."),
+    at_most("DATA_UPLOAD_MAX_MEMORY_SIZE", 256 * 1024, "strangers could post more than is read."),
+    at_most("DATA_UPLOAD_MAX_NUMBER_FIELDS", 1000, "parsing a form could take too long."),
+    at_most("DATA_UPLOAD_MAX_NUMBER_FILES", 100, "parsing a form could take too long."),
+    exactly("CELERY_ACCEPT_CONTENT", ["json"], "a message in the queue could run code."),
+    exactly("CELERY_TASK_SERIALIZER", "json", "a message in the queue could run code."),
+    unset("CELERY_RESULT_BACKEND", "results of tasks would be kept in Redis."),
+    unset("ADMINS", "errors would be mailed, with what was in memory."),
+    unset("MANAGERS", "broken links would be mailed."),
+    exactly(
+        "DEFAULT_EXCEPTION_REPORTER_FILTER",
+        "django.views.debug.SafeExceptionReporterFilter",
+        "reports of errors would hold secrets.",
+    ),
+    exactly("USE_TZ", True, "times would be local and ambiguous."),
+    exactly("TIME_ZONE", "UTC", "times would be local and ambiguous."),
+    Demand(
+        "SILENCED_SYSTEM_CHECKS",
+        lambda ids: set(ids or ()) <= {"security.W008"},
+        "['security.W008']",
+        "a check that found something would not be heard.",
+    ),
+)
+
+_OVER_TLS = (
+    exactly("SESSION_COOKIE_SECURE", True, "the session's cookie would travel in the clear."),
+    exactly("CSRF_COOKIE_SECURE", True, "the token's cookie would travel in the clear."),
+    Demand(
+        "SESSION_COOKIE_NAME",
+        lambda name: str(name).startswith("__Host-"),
+        "a name that begins with __Host-",
+        "a neighbouring host could plant the cookie.",
+    ),
+    Demand(
+        "CSRF_COOKIE_NAME",
+        lambda name: str(name).startswith("__Host-"),
+        "a name that begins with __Host-",
+        "a neighbouring host could plant the cookie.",
+    ),
+    Demand(
+        "SECURE_HSTS_SECONDS",
+        lambda seconds: isinstance(seconds, int) and 365 * 24 * 3600 <= seconds <= _TEN,
+        "a year or more",
+        "a browser could be led to a plain connection.",
+    ),
+)
+
+
+@register("daypass")
+def safe_settings(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    demands = (*_ALWAYS, *_OVER_TLS) if settings.SECURE_ORIGIN else _ALWAYS
+    return unmet(demands, id="daypass.E030")
+
+
+_IN_THIS_ORDER = (
+    "broker.middleware.canonical_origin",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "broker.middleware.response_headers",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "accounts.middleware.session_limits",
+    "accounts.middleware.principal",
+)
+
+
+@register("daypass")
+def middleware_in_order(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    there = [name for name in settings.MIDDLEWARE if name in _IN_THIS_ORDER]
+    if there == list(_IN_THIS_ORDER):
+        return []
+    missing = [name for name in _IN_THIS_ORDER if name not in there]
+    return [
+        Critical(
+            f"MIDDLEWARE lacks {missing[0]}." if missing else "MIDDLEWARE is in another order.",
+            hint="These have to be there, in this order, whatever is between them: "
+            + ", ".join(_IN_THIS_ORDER),
+            id="daypass.E031",
+        )
+    ]
+
+
+_TALKATIVE = (
+    *("", "boto3", "botocore", "s3transfer", "urllib3", "requests", "http.client"),
+    *("django", "django.request", "django.db.backends", "django.template"),
+    *("allauth", "onelogin", "kombu", "amqp", "celery", "redis"),
+)
+
+
+@register("daypass")
+def quiet_loggers(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    """At DEBUG these print requests, answers, parameters of statements or arguments of tasks (threats.md R17)."""
+    found: list[CheckMessage] = [
+        Critical(
+            f"The logger {name or 'root'!r} is at DEBUG: it prints requests, keys included.",
+            hint="Hold it at INFO or above in LOGGING; DAYPASS_LOG_LEVEL is for Daypass's own lines.",
+            id="daypass.E032",
+        )
+        for name in _TALKATIVE
+        if logging.getLogger(name).isEnabledFor(logging.DEBUG)
+    ]
+    if http.client.HTTPConnection.debuglevel:
+        found.append(
+            Critical(
+                "http.client prints every request and answer (debuglevel).",
+                hint="Remove what sets http.client.HTTPConnection.debuglevel.",
+                id="daypass.E032",
+            )
+        )
+    return found
+
+
+_NOT_ON_A_SERVER = (
+    *("corsheaders", "debug_toolbar", "silk", "django_extensions", "rest_framework"),
+    *("django.contrib.admindocs", "django.contrib.flatpages", "hijack", "loginas", "su"),
+)
+
+
+@register("daypass")
+def no_further_doors(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    """Nothing that opens Daypass to other origins, shows its inside, or lets one person be another."""
+    apps = [app for app in settings.INSTALLED_APPS if app.split(".apps")[0] in _NOT_ON_A_SERVER]
+    switches = [name for name in dir(settings) if name.startswith("CORS_")]
+    return [
+        Critical(
+            f"{name} has no place in Daypass.",
+            hint="Remove it: nobody else's page may call Daypass, and nothing shows its inside.",
+            id="daypass.E033",
+        )
+        for name in (*apps, *switches)
+    ]
+
+
+def refuse_to_start() -> None:
+    """Raise ImproperlyConfigured with every serious finding, in processes that serve and would not look otherwise."""
+    messages = run_checks(tags=["daypass"])
+    found = sorted((m for m in messages if m.is_serious()), key=lambda m: (m.id or "", m.msg))
+    if found:
+        raise ImproperlyConfigured(
+            "Daypass does not start like this:\n"
+            + "\n".join(f"  {message.msg} {message.hint or ''} ({message.id})" for message in found)
+        )

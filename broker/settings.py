@@ -59,7 +59,7 @@ DAYPASS_HELP_TEXT = env.text(
 # --- Rules of sign-in
 # A membership that came with a sign-in counts for this long; then "sign in again".
 DAYPASS_MEMBERSHIP_MAX_AGE = timedelta(
-    seconds=env.integer("DAYPASS_MEMBERSHIP_MAX_AGE", 8 * 3600, least=300)
+    seconds=env.integer("DAYPASS_MEMBERSHIP_MAX_AGE", 8 * 3600, least=300, most=24 * 3600)
 )
 DAYPASS_SESSION_IDLE = timedelta(seconds=env.integer("DAYPASS_SESSION_IDLE", 2 * 3600, least=60))
 DAYPASS_SESSION_ABSOLUTE = timedelta(

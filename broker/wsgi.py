@@ -1,4 +1,4 @@
-"""The WSGI application that gunicorn serves."""
+"""The WSGI application that gunicorn serves. With unsafe settings it does not start (threats.md R62)."""
 
 import os
 
@@ -6,3 +6,7 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broker.settings")
 application = get_wsgi_application()
+
+from broker.checks import refuse_to_start  # noqa: E402  (Django has to be set up first)
+
+refuse_to_start()

@@ -24,3 +24,20 @@ os.environ.update(
     DAYPASS_STATIC_ROOT=_static_root,
     REDIS_URL=_valkey.url,
 )
+
+
+class but:  # noqa: N801  (read as a word: settings, but DEBUG=True)
+    """The settings with some of them changed, for code that is given them: nothing else in Django reacts."""
+
+    def __init__(self, **changed: object) -> None:
+        self._changed = changed
+
+    def __getattr__(self, name: str) -> object:
+        from django.conf import settings
+
+        return self._changed[name] if name in self._changed else getattr(settings, name)
+
+    def __dir__(self) -> list[str]:
+        from django.conf import settings
+
+        return [*dir(settings), *self._changed]
