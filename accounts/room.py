@@ -40,7 +40,9 @@ BUSY_SECONDS = 1.0
 START_SECONDS = 20.0
 """How long a process may take until it is ready."""
 MOST_WAITING = 4
-"""How many wait for their turn at one provider before the next is sent away at once."""
+SLOW_SECONDS = 0.25
+"""How many wait behind a message that takes this long; the next of the same provider is sent away at once, so that one
+slow provider does not hold every thread of a web process."""
 RECYCLED_AFTER = 5_000
 """Messages after which a process is replaced."""
 _PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONHOME")
@@ -155,6 +157,7 @@ class Room:
         self._all: list[_Process] = []
         self._taken: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
+        self._working: dict[_Process, tuple[str, float]] = {}
         self._wanted = 0
         self._problem = ""
         self._closed = False
@@ -286,14 +289,16 @@ class Room:
         up_since: float | None = None
         with self._change:
             self._want(1)
-            if self._waiting[provider] >= MOST_WAITING and self._all:
+            if self._waiting[provider] >= MOST_WAITING and self._is_slow(provider, began):
                 raise _busy()
             self._waiting[provider] += 1
             try:
                 while True:
                     if self._idle and self._taken[provider] < self.share:
                         self._taken[provider] += 1
-                        return self._idle.pop()
+                        process = self._idle.pop()
+                        self._working[process] = provider, time.monotonic()
+                        return process
                     now = time.monotonic()
                     if self._all:
                         if len(self._all) == self._wanted and not self._idle:
@@ -312,12 +317,18 @@ class Room:
                 if not self._waiting[provider]:
                     del self._waiting[provider]
 
+    def _is_slow(self, provider: str, now: float) -> bool:
+        return any(
+            who == provider and now - since > SLOW_SECONDS for who, since in self._working.values()
+        )
+
     def _give_back(self, process: _Process, provider: str, good: bool) -> None:
         process.served += 1
         again = good and process.served < RECYCLED_AFTER
         if not again:
             process.end()
         with self._change:
+            del self._working[process]
             self._taken[provider] -= 1
             if not self._taken[provider]:
                 del self._taken[provider]
