@@ -73,12 +73,25 @@ class ProviderNews:
     """Refreshed metadata, a failed refresh, what waits for an administrator, an expiring certificate, a test sign-in.
 
     what: "refreshed" | "refresh_failed" | "proposed" | "proposal_dismissed" | "proposal_withdrawn" |
-    "certificate_expiring" | "tested".
+    "certificate_expiring" | "resealed" | "tested".
     """
 
     what: str
     provider_id: UUID
     provider: str
+    details: Mapping[str, Any]
+    at: datetime
+    actor_id: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProviderKeyNews:
+    """A key of Daypass towards SAML providers: what: "made" | "state" | "resealed" | "expiring"."""
+
+    what: str
+    key_id: int
+    purpose: str
     details: Mapping[str, Any]
     at: datetime
     actor_id: str = ""
@@ -100,7 +113,15 @@ class Changed:
     at: datetime
 
 
-Announcement = SignedIn | SignInRefused | SignedOut | StaffChanged | ProviderNews | Changed
+Announcement = (
+    SignedIn
+    | SignInRefused
+    | SignedOut
+    | StaffChanged
+    | ProviderNews
+    | ServiceProviderKeyNews
+    | Changed
+)
 
 _announced = Signal()
 

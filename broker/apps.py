@@ -30,6 +30,11 @@ class BrokerConfig(AppConfig):
         events.subscribe(
             events.ProviderNews, switchboard.provider_news, name="audit: provider news"
         )
+        events.subscribe(
+            events.ServiceProviderKeyNews,
+            switchboard.service_provider_key_news,
+            name="audit: service provider key news",
+        )
         events.subscribe(events.Changed, switchboard.changed, name="audit: changed")
 
 

@@ -218,7 +218,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "warn-certificates": {
         "task": "accounts.tasks.warn_certificates",
-        "schedule": crontab(hour="6", minute="5"),
+        "schedule": crontab(minute="13"),
     },
     "clear-expired": {"task": "accounts.tasks.clear_expired", "schedule": crontab(minute="41")},
 }

@@ -75,6 +75,7 @@ _NEWS = {
     "proposed": Kind.PROVIDER_PROPOSED,
     "proposal_dismissed": Kind.PROVIDER_PROPOSAL_DISMISSED,
     "proposal_withdrawn": Kind.PROVIDER_PROPOSAL_WITHDRAWN,
+    "resealed": Kind.PROVIDER_RESEALED,
     "tested": Kind.SIGN_IN_TESTED,
 }
 
@@ -87,6 +88,29 @@ def provider_news(event: events.ProviderNews) -> None:
         else Actor.task("providers"),
         subject=Subject("provider", str(event.provider_id)),
         data={"provider": event.provider, **event.details},
+        at=event.at,
+    )
+
+
+_KEY_NEWS = {
+    "made": Kind.KEY_CREATED,
+    "state": Kind.KEY_STATE_CHANGED,
+    "resealed": Kind.KEY_STATE_CHANGED,
+    "expiring": Kind.KEY_EXPIRING,
+}
+
+
+def service_provider_key_news(event: events.ServiceProviderKeyNews) -> None:
+    data = {"purpose": event.purpose, **event.details}
+    if event.what == "resealed":
+        data["resealed"] = True
+    record(
+        _KEY_NEWS[event.what],
+        actor=Actor(id=event.actor_id, name=event.actor)
+        if event.actor_id
+        else Actor.task("service provider keys"),
+        subject=Subject("service_provider_key", str(event.key_id)),
+        data=data,
         at=event.at,
     )
 

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from accounts.services.clearing import clear_expired
 from accounts.services.common import By, new_reference
+from accounts.services.expiry import Ending, endings, warn_expiring
 from accounts.services.keys import (
     fingerprint,
     saml_provider,
     service_provider,
     service_provider_key,
+    signing_keys,
     unwrap_content_key,
 )
 from accounts.services.once import OneUse, consume, was_consumed
+from accounts.services.own_keys import (
+    activate_key,
+    concerned,
+    find_key,
+    prepare_key,
+    remove_key,
+    reseal,
+    retire_key,
+)
 from accounts.services.people import (
     MAX_GROUPS_OF_A_PROVIDER,
     Admission,
@@ -37,13 +48,11 @@ from accounts.services.proposals import (
 )
 from accounts.services.providers import (
     RESERVED_SLUGS,
-    WARN_BEFORE_DAYS,
     client_secret,
     create_oidc_provider,
     create_provider_from_metadata,
     save_provider,
     set_client_secret,
-    warn_certificates,
 )
 from accounts.services.refreshing import (
     REFRESH_ASKED_AT_MOST_EVERY,
@@ -62,21 +71,25 @@ __all__ = [
     "REFRESH_ASKED_AT_MOST_EVERY",
     "RESERVED_SLUGS",
     "TEST_KEPT",
-    "WARN_BEFORE_DAYS",
     "Admission",
     "By",
+    "Ending",
     "OneUse",
     "accept_proposal",
+    "activate_key",
     "ask_for_refresh",
     "break_glass",
     "claim_due",
     "clear_expired",
     "client_secret",
+    "concerned",
     "consume",
     "create_oidc_provider",
     "create_provider_from_metadata",
     "dismiss_proposal",
     "end_by_provider",
+    "endings",
+    "find_key",
     "fingerprint",
     "finish_test",
     "forget_session",
@@ -85,12 +98,16 @@ __all__ = [
     "in_words",
     "new_reference",
     "note_session",
+    "prepare_key",
     "refresh_failed",
     "refresh_keys",
     "refresh_provider",
     "refreshable",
     "refuse",
     "register_group",
+    "remove_key",
+    "reseal",
+    "retire_key",
     "saml_provider",
     "save_provider",
     "service_provider",
@@ -100,9 +117,10 @@ __all__ = [
     "sign_in",
     "signed_in_locally",
     "signed_out",
+    "signing_keys",
     "start_test",
     "unwrap_content_key",
     "update_group",
-    "warn_certificates",
+    "warn_expiring",
     "was_consumed",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,11 +16,13 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import saml
+from accounts.events import ServiceProviderKeyNews, announce
 from accounts.models import (
     Encryption,
     IdentityProvider,
     ServiceProviderKey,
 )
+from accounts.services.common import By
 from broker.errors import KeyUnavailable
 from broker.errors import SignInRefused as Refused
 from broker.sealing import seal, unseal
@@ -30,6 +32,8 @@ log = logging.getLogger("daypass.accounts")
 Purpose = ServiceProviderKey.Purpose
 State = ServiceProviderKey.State
 LIFETIME = timedelta(days=3650)
+KEYS_BELIEVED_FOR = timedelta(days=7)
+"""How long an OpenID Connect provider's keys are believed without a refresh that worked."""
 
 
 class Wrapped(Protocol):
@@ -74,13 +78,36 @@ def service_provider_key(
     found = in_use.first()
     if found is not None:
         return found
-    made = new_key(purpose, State.ACTIVE, now=now or timezone.now())
+    now = now or timezone.now()
+    made = new_key(purpose, State.ACTIVE, now=now)
     try:
         with transaction.atomic():
             made.save(force_insert=True)
+            tell(made, "made", now=now, after=State.ACTIVE)
     except IntegrityError:
         return in_use.get()
     return made
+
+
+def tell(
+    key: ServiceProviderKey, what: str, *, now: datetime, by: By | None = None, **states: str
+) -> None:
+    """Announce what happened to one of our keys."""
+    announce(
+        ServiceProviderKeyNews(
+            what=what,
+            key_id=key.pk,
+            purpose=key.purpose,
+            details={
+                "label": key.get_purpose_display(),
+                "fingerprint": fingerprint(key.certificate),
+                **{name: str(state) for name, state in states.items()},
+            },
+            at=now,
+            actor_id=by.id if by else "",
+            actor=by.name if by else "",
+        )
+    )
 
 
 @sensitive_variables()
@@ -199,13 +226,53 @@ def _private_key(row: ServiceProviderKey) -> rsa.RSAPrivateKey:
     return key
 
 
-def saml_provider(provider: IdentityProvider) -> saml.Provider:
-    """What is pinned about a SAML provider."""
+def saml_provider(provider: IdentityProvider, *, now: datetime | None = None) -> saml.Provider:
+    """What is pinned about a SAML provider, as far as it is still to be believed.
+
+    Raises SignInRefused when its metadata said that it ends and was not renewed (SAML metadata section 2.3.2), or when
+    the last of its certificates has ended.
+    """
+    now = now or timezone.now()
+    until = provider.metadata_valid_until
+    if until is not None and until <= now:
+        raise Refused(
+            code="metadata_expired",
+            cause=f"The metadata of {provider.name} was valid until {until:%Y-%m-%d %H:%M} UTC and was not renewed.",
+            remedy="Refresh the provider. If it still publishes the old metadata, its administrator has to renew it.",
+        )
+    living = [
+        pem
+        for pem in provider.certificates
+        if x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc > now
+    ]
+    if provider.certificates and not living:
+        raise Refused(
+            code="certificates_ended",
+            cause=f"The last signing certificate of {provider.name} has ended.",
+            remedy="Refresh the provider and look at what waits on its page, or enter its new certificate.",
+        )
     return saml.Provider(
         entity_id=provider.entity_id,
         sso_url=provider.sso_url,
         slo_url=provider.slo_url,
-        certificates=tuple(provider.certificates),
+        certificates=tuple(living),
         response_signed=provider.response_signed,
         encryption=provider.encryption,
     )
+
+
+def signing_keys(provider: IdentityProvider, *, now: datetime) -> dict[str, Any]:
+    """The key set of an OpenID Connect provider, as far as it is still to be believed.
+
+    Raises SignInRefused when it could not be refreshed for a week: a key that the provider has withdrawn meanwhile
+    would go unnoticed.
+    """
+    known = provider.refreshed_at or provider.created_at
+    if known <= now - KEYS_BELIEVED_FOR:
+        raise Refused(
+            code="keys_too_old",
+            cause=f"The keys of {provider.name} could not be refreshed since {known:%Y-%m-%d %H:%M} UTC.",
+            remedy=provider.refresh_problem
+            or "Refresh the provider, and see whether worker and beat are running.",
+        )
+    return dict(provider.jwks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -23,8 +23,7 @@ from accounts.rules import (
     PRESETS,
     ClaimMap,
 )
-from accounts.services.common import By, news
-from accounts.services.once import OneUse, consume
+from accounts.services.common import By
 from accounts.services.proposals import supersede
 from accounts.services.refreshing import (
     fetch_metadata,
@@ -34,11 +33,7 @@ from accounts.services.refreshing import (
 )
 from accounts.services.trust import described, facts_of, last_end, set_trust, trust_of
 from broker.errors import BadInput
-from broker.errors import SignInRefused as Refused
 from broker.sealing import seal, unseal
-
-WARN_BEFORE_DAYS = (60, 30, 7)
-
 
 RESERVED_SLUGS = frozenset({"local", "test"})
 """Parts of sign-in addresses that are not providers."""
@@ -284,43 +279,3 @@ def _sentence(error: ValidationError) -> str:
         for field, messages in error.message_dict.items()
         for message in messages
     )
-
-
-def warn_certificates(*, now: datetime) -> int:
-    """Tell once at 60, 30 and 7 days, and at the end, about certificates that expire. Answers how many were told.
-
-    A ConsumedMessage remembers what was told, so that a repeated task stays silent.
-    """
-    told = 0
-    soon = now + timedelta(days=max(WARN_BEFORE_DAYS))
-    providers = IdentityProvider.objects.filter(
-        enabled=True, certificate_expires_at__isnull=False, certificate_expires_at__lte=soon
-    )
-    for provider in providers:
-        expires = provider.certificate_expires_at
-        assert expires is not None
-        left = (expires - now).days
-        step = min(
-            (d for d in (0, *WARN_BEFORE_DAYS) if left < d or (d == 0 and expires <= now)),
-            default=60,
-        )
-        try:
-            with transaction.atomic():
-                consume(
-                    provider,
-                    OneUse(
-                        kind=f"warning at {step} days",
-                        id=expires.isoformat(),
-                        expires_at=expires + timedelta(days=90),
-                    ),
-                )
-                news(
-                    "certificate_expiring",
-                    provider,
-                    {"expires_at": expires.isoformat(), "days_left": left},
-                    now,
-                )
-                told += 1
-        except Refused:
-            continue
-    return told

@@ -225,5 +225,8 @@ def read_metadata(
 ) -> saml.Described:
     """Metadata, signed as the provider's policy demands. Raises BadInput."""
     if provider.pinning == Pinning.SIGNED:
-        raise BadInput("Signed metadata is not read by this version.")
+        signers = tuple(provider.metadata_signers)
+        if not signers:
+            raise BadInput("The signer of the metadata decides, but no signer is pinned.")
+        return saml.read_metadata(document, entity_id=provider.entity_id, now=now, signers=signers)
     return saml.read_metadata(document, entity_id=provider.entity_id, now=now)

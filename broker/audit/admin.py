@@ -49,8 +49,9 @@ WORDS: Mapping[str, str] = {
     Kind.HAND_OVER_CONSOLE: "Console opened",
     Kind.HAND_OVER_FAILED: "Hand-over failed",
     Kind.HAND_OVER_KEYS: "Keys handed over",
-    Kind.KEY_CREATED: "Signing key made",
-    Kind.KEY_STATE_CHANGED: "Signing key changed state",
+    Kind.KEY_CREATED: "Key of Daypass made",
+    Kind.KEY_EXPIRING: "Key of Daypass expires soon",
+    Kind.KEY_STATE_CHANGED: "Key of Daypass changed state",
     Kind.PERSON_CREATED: "Person arrived for the first time",
     Kind.PERSON_STAFF_CHANGED: "Admin right changed by the directory",
     Kind.PROVIDER_CERTIFICATE_EXPIRING: "Provider's certificate expires soon",
@@ -59,6 +60,7 @@ WORDS: Mapping[str, str] = {
     Kind.PROVIDER_PROPOSED: "Provider says something new: waits for an administrator",
     Kind.PROVIDER_REFRESHED: "Provider refreshed",
     Kind.PROVIDER_REFRESH_FAILED: "Provider could not be refreshed",
+    Kind.PROVIDER_RESEALED: "Client secret sealed anew",
     Kind.ROLE_REFUSED: "Role refused",
     Kind.ROLE_AUTHORISED: "Role authorised",
     Kind.SESSION_DISOWNED: "Session disowned: “That was not me”",
@@ -84,6 +86,7 @@ _PAGES: Mapping[str, str] = {
     "person": "accounts_person",
     "provider": "accounts_identityprovider",
     "group": "accounts_directorygroup",
+    "service_provider_key": "accounts_serviceproviderkey",
     "account": "broker_awsaccount",
     "role": "broker_awsrole",
     "environment": "broker_environment",
@@ -156,7 +159,7 @@ class SubjectFilter(admin.SimpleListFilter):
     parameter_name = "subject_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(word, word.capitalize()) for word in (*_PAGES, "key")]
+        return [(word, word.capitalize().replace("_", " ")) for word in (*_PAGES, "key")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> Any:
         return queryset.filter(subject_type=self.value()) if self.value() else queryset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -20,7 +20,8 @@ from accounts.models import IdentityProvider
 from accounts.services import queueing
 from broker.audit.models import AuditEvent
 from broker.celery import app
-from broker.errors import BadInput, KeyUnavailable, ProviderUnavailable
+from broker.errors import BadInput, KeyUnavailable, ProviderUnavailable, SignInRefused
+from tests.accounts import web
 from tests.accounts.conftest import BY
 from tests.accounts.idp_saml import SamlIdp, certificate
 
@@ -389,6 +390,170 @@ def test_what_an_administrator_wrote_meanwhile_stands(row, published, idp, monke
 
     row.refresh_from_db()
     assert row.certificates == [idp.certificate]
+
+
+# --- What ends
+
+
+@pytest.fixture
+def ending(row):
+    """Give the provider certificates that end in so many days."""
+
+    def give(*days: int) -> list[str]:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        row.certificates = [certificate(key, days=one) for one in days]
+        row.certificate_expires_at = None
+        row.save()
+        return row.certificates
+
+    return give
+
+
+@pytest.mark.parametrize(("left", "warnings"), [(61, 0), (59, 1), (29, 1), (6, 1), (0, 1)])
+def test_a_certificate_that_ends_soon_is_told_once(ending, left, warnings):
+    ending(left)
+
+    services.warn_expiring(now=timezone.now())
+    services.warn_expiring(now=timezone.now() + timedelta(minutes=1))
+
+    assert len(news("certificate_expiring")) == warnings
+
+
+def test_it_is_told_again_at_each_step_and_at_the_end(ending):
+    ending(70)
+    now = timezone.now()
+
+    for day in range(75):
+        services.warn_expiring(now=now + timedelta(days=day))
+
+    assert [one["days_left"] for one in news("certificate_expiring")] == [59, 29, 6, -1]
+
+
+def test_a_renewed_certificate_is_warned_of_anew(ending):
+    for days in (20, 25):
+        ending(days)
+        services.warn_expiring(now=timezone.now())
+
+    assert len(news("certificate_expiring")) == 2
+
+
+def test_it_says_which_certificate_ends_and_whether_another_is_there(ending):
+    soon, later = ending(5, 6)
+
+    services.warn_expiring(now=timezone.now())
+
+    assert [(one["id"], one["last"]) for one in news("certificate_expiring")] == [
+        (services.fingerprint(soon), False),
+        (services.fingerprint(later), True),
+    ]
+
+
+def test_a_certificate_that_has_ended_signs_nobody_in_and_others_do(ending, row, idp):
+    _, living = ending(0, 5)
+    now = timezone.now() + timedelta(hours=1)
+
+    assert services.saml_provider(row, now=now).certificates == (living,)
+    ending(0)
+    with pytest.raises(SignInRefused) as refusal:
+        services.saml_provider(row, now=now)
+    assert refusal.value.code == "certificates_ended"
+    assert row.name in refusal.value.cause
+
+
+def valid_until(idp: SamlIdp, moment: datetime) -> str:
+    return idp.metadata.replace(
+        "<md:EntityDescriptor ", f'<md:EntityDescriptor validUntil="{moment:%Y-%m-%dT%H:%M:%SZ}" '
+    )
+
+
+def test_metadata_that_says_when_it_ends_is_believed_until_then(row, published, idp, refusals):
+    now = timezone.now().replace(microsecond=0)
+    ends = now + timedelta(days=2)
+    published.document = valid_until(idp, ends)
+    services.refresh_provider(row.pk, now=now)
+    row.refresh_from_db()
+    assert row.metadata_valid_until == ends
+    assert services.saml_provider(row, now=ends - timedelta(seconds=1))
+
+    assert services.refresh_provider(row.pk, now=ends) is False
+    with pytest.raises(SignInRefused) as refusal:
+        services.saml_provider(row, now=ends)
+
+    assert refusal.value.code == "metadata_expired"
+    IdentityProvider.objects.update(metadata_valid_until=now - timedelta(minutes=1))
+    answer = web.browser().post("/sign-in/acme/", secure=True)
+    assert answer.status_code == 403
+    assert "was not renewed" not in answer.content.decode()
+    (code, reason) = refusals()[-1]
+    assert code == "metadata_expired"
+    assert "was not renewed" in reason
+
+
+def test_renewed_metadata_lets_people_in_again(row, published, idp):
+    IdentityProvider.objects.update(metadata_valid_until=timezone.now() - timedelta(days=1))
+    published.document = valid_until(idp, timezone.now() + timedelta(days=7))
+
+    services.refresh_provider(row.pk)
+
+    assert web.saml_sign_in(web.browser(), idp).status_code == 302
+
+
+def test_what_others_do_with_their_metadata_harms_only_them(row, oidc_row, op):
+    IdentityProvider.objects.filter(pk=row.pk).update(
+        metadata_valid_until=timezone.now() - timedelta(days=1)
+    )
+
+    assert web.oidc_sign_in(web.browser(), op).status_code == 302
+
+
+def test_metadata_that_is_renewed_every_day_is_no_news(row, published, idp):
+    now = timezone.now()
+    for day in range(20):
+        published.document = valid_until(idp, now + timedelta(days=day + 7))
+        services.refresh_provider(row.pk, now=now + timedelta(days=day))
+        services.warn_expiring(now=now + timedelta(days=day, hours=12))
+
+    assert news("certificate_expiring") == []
+
+
+@pytest.mark.parametrize(
+    ("life", "told"), [(300, [59, 29, 6, -1]), (20, [6, -1]), (7, [2, -1]), (1, [0, -1])]
+)
+def test_metadata_that_is_not_renewed_is_warned_of(row, published, idp, life, told):
+    now = timezone.now().replace(microsecond=0)
+    published.document = valid_until(idp, now + timedelta(days=life))
+    services.refresh_provider(row.pk, now=now)
+
+    for hour in range(0, (life + 1) * 24, 1 if life < 30 else 24):
+        services.warn_expiring(now=now + timedelta(hours=hour, minutes=1))
+
+    assert [one["days_left"] for one in news("certificate_expiring")] == told
+
+
+def test_a_signer_of_metadata_that_ends_is_told(row):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    IdentityProvider.objects.update(pinning="signed", metadata_signers=[certificate(key, days=10)])
+
+    services.warn_expiring(now=timezone.now())
+
+    (told,) = news("certificate_expiring")
+    assert (told["what"], told["last"]) == ("signer", True)
+
+
+def test_a_provider_that_is_switched_off_is_not_warned_of(row, ending):
+    ending(3)
+    IdentityProvider.objects.update(enabled=False)
+
+    assert services.warn_expiring(now=timezone.now()) == 0
+
+
+def test_keys_that_could_not_be_refreshed_for_a_week_are_not_believed(oidc_row, op):
+    now = timezone.now()
+
+    assert services.signing_keys(oidc_row, now=now + timedelta(days=6)) == oidc_row.jwks
+    with pytest.raises(SignInRefused) as refusal:
+        services.signing_keys(oidc_row, now=now + timedelta(days=7, minutes=1))
+    assert refusal.value.code == "keys_too_old"
 
 
 # --- Asking for a refresh
