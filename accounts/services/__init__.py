@@ -59,7 +59,6 @@ from accounts.services.refreshing import (
     ask_for_refresh,
     claim_due,
     refresh_failed,
-    refresh_keys,
     refresh_provider,
     refreshable,
 )
@@ -100,7 +99,6 @@ __all__ = [
     "note_session",
     "prepare_key",
     "refresh_failed",
-    "refresh_keys",
     "refresh_provider",
     "refreshable",
     "refuse",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import saml
+from accounts.confined.values import Wrapped
 from accounts.events import ServiceProviderKeyNews, announce
 from accounts.models import (
     Encryption,
@@ -36,30 +37,13 @@ KEYS_BELIEVED_FOR = timedelta(days=7)
 """How long an OpenID Connect provider's keys are believed without a refresh that worked."""
 
 
-class Wrapped(Protocol):
-    """A content key as a provider encrypted it for us: RSA-OAEP (PKCS #1 v2.2, section 7.1)."""
-
-    @property
-    def digest(self) -> str:
-        """ "sha1" or "sha256"."""
-
-    @property
-    def mgf(self) -> str:
-        """The digest of the mask generation function: "sha1" or "sha256"."""
-
-    @property
-    def ciphertext(self) -> bytes: ...
-
-    @property
-    def label(self) -> bytes | None: ...
-
-
 _DIGESTS: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
     "sha1": hashes.SHA1,
     "sha256": hashes.SHA256,
     "sha384": hashes.SHA384,
     "sha512": hashes.SHA512,
 }
+"""SHA-1 as well: OAEP does not stand on what was broken of it (PKCS #1 v2.2, section 7.1)."""
 
 
 def fingerprint(pem: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 from django.db import transaction
@@ -59,21 +59,6 @@ def ask_for_refresh(provider: IdentityProvider, now: datetime) -> bool:
         refresh_asked_at=now - REFRESH_ASKED_AT_MOST_EVERY + REFRESH_ASKED_AGAIN_AFTER
     )
     return False
-
-
-def refresh_keys(provider: IdentityProvider, *, now: datetime) -> dict[str, Any]:
-    """The provider's keys, asked for anew when a token names an unknown one: at most once in five minutes.
-
-    Answers the keys that are stored afterwards. Raises nothing: what cannot be fetched stays as it was.
-    """
-    mine = IdentityProvider.objects.filter(
-        Q(refresh_asked_at__isnull=True)
-        | Q(refresh_asked_at__lte=now - REFRESH_ASKED_AT_MOST_EVERY),
-        pk=provider.pk,
-    ).update(refresh_asked_at=now)
-    if mine:
-        refresh_provider(provider.pk, now=now)
-    return dict(IdentityProvider.objects.get(pk=provider.pk).jwks)
 
 
 def claim_due(*, now: datetime) -> list[UUID]:

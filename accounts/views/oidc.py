@@ -94,7 +94,8 @@ def _verified(
 ) -> oidc.VerifiedToken:
     """The verified token. For a key that is not stored the worker is asked, and waited for; nothing is fetched here."""
     try:
-        return oidc.verify_id_token(token, keys=row.jwks, expected=expected, now=now)
+        stored = services.signing_keys(row, now=now)
+        return oidc.verify_id_token(token, keys=stored, expected=expected, now=now)
     except oidc.UnknownKey as unknown:
         problem = unknown
     services.ask_for_refresh(row, now)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lxml import etree
+from signxml import CanonicalizationMethod, methods
+from signxml.signer import XMLSigner
 
 from accounts import outbound, services
 from accounts.models import IdentityProvider, ProviderProposal
@@ -16,7 +21,7 @@ from broker.audit.models import AuditEvent
 from broker.errors import BadInput
 from tests.accounts import web
 from tests.accounts.conftest import BY
-from tests.accounts.idp_saml import SamlIdp
+from tests.accounts.idp_saml import DS, SamlIdp, certificate
 
 State = ProviderProposal.State
 
@@ -395,6 +400,98 @@ def test_followed_metadata_brings_certificates_at_once_but_never_addresses(row, 
     assert row.sso_url == idp.sso_url
     assert list(waiting(row).content) == ["protocol", "facts"]
     assert len(news("refreshed")) == 1
+
+
+# --- SAML: the signer of its metadata
+
+
+def sign_document(document: str, key, pem: str) -> str:
+    """The metadata, signed as a federation's operator signs it: over its root, by another library."""
+    root = etree.fromstring(document.encode())
+    root.set("ID", "_metadata")
+    signer = XMLSigner(
+        method=methods.enveloped,
+        c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
+    )
+    placeholder = etree.Element(f"{{{DS}}}Signature", Id="placeholder")
+    root.insert(0, placeholder)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    signed = signer.sign(root, key=private, cert=pem, reference_uri="_metadata", id_attribute="ID")
+    return etree.tostring(signed).decode()
+
+
+@pytest.fixture
+def signer():
+    """The operator of a federation: a key and its certificate."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key, certificate(key)
+
+
+@pytest.fixture
+def signed_row(row, published, idp, signer):
+    """The provider, whose metadata a pinned signer vouches for."""
+    published.document = sign_document(idp.metadata, *signer)
+    row.pinning, row.metadata_signers = "signed", [signer[1]]
+    return services.save_provider(row, by=BY)
+
+
+def test_what_the_pinned_signer_says_is_believed_at_once(signed_row, published, idp, signer):
+    renewed = SamlIdp(sso_url="https://new.example/sso")
+    published.document = sign_document(renewed.metadata, *signer)
+
+    refreshed(signed_row)
+
+    assert signed_row.certificates == [renewed.certificate]
+    assert signed_row.sso_url == "https://new.example/sso"
+    assert not signed_row.proposals.exists()
+
+
+@pytest.mark.parametrize("how", ["unsigned", "another signer", "changed afterwards"])
+def test_what_the_pinned_signer_did_not_sign_changes_nothing_and_is_news(
+    signed_row, published, idp, signer, how
+):
+    attacker = SamlIdp()
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    published.document = {
+        "unsigned": attacker.metadata,
+        "another signer": sign_document(attacker.metadata, key, certificate(key)),
+        "changed afterwards": sign_document(idp.metadata, *signer).replace(
+            idp.sso_url, "https://x.example/sso"
+        ),
+    }[how]
+
+    assert services.refresh_provider(signed_row.pk) is False
+    services.refresh_provider(signed_row.pk)
+
+    signed_row.refresh_from_db()
+    assert signed_row.certificates == [idp.certificate]
+    assert signed_row.sso_url == idp.sso_url
+    assert not signed_row.proposals.exists()
+    assert len(news("refresh_failed")) == 1
+
+
+def test_a_signer_is_pinned_only_if_it_signed_what_is_there_now(row, published, idp, signer):
+    row.pinning, row.metadata_signers = "signed", [signer[1]]
+
+    with pytest.raises(BadInput):
+        services.save_provider(row, by=BY)
+
+    row.refresh_from_db()
+    assert row.pinning == "approve"
+
+
+def test_a_signer_that_decides_has_to_be_pinned(row, oidc_row):
+    row.pinning = "signed"
+    with pytest.raises(BadInput, match="signer's certificate"):
+        services.save_provider(row, by=BY)
+
+    oidc_row.pinning = "signed"
+    with pytest.raises(BadInput, match="Only SAML"):
+        services.save_provider(oidc_row, by=BY)
 
 
 # --- OpenID Connect
