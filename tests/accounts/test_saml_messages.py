@@ -21,6 +21,7 @@ from accounts.confined import gate
 from accounts.confined.text import inflate, parse
 from broker.errors import SignInRefused
 from tests.accounts.idp_saml import DS, SAML, SAMLP, Request
+from tests.accounts.signing import sign
 
 SP = saml.ServiceProvider(slug="acme", origin="https://daypass.test")
 EC14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
@@ -418,3 +419,52 @@ def test_a_logout_response_to_nothing_of_ours_is_refused(idp, provider):
     )
 
     assert "no request of ours" in told
+
+
+# --- Posted logout messages
+
+
+def _posted(idp, change=lambda root: None, *, key=None) -> str:
+    root = etree.fromstring(idp.logout_request(SP.sls, name_id="u-1"))
+    change(root)
+    document = etree.tostring(root)
+    if key:
+        document = sign(document, root.get("ID"), key=key)
+    return base64.b64encode(document).decode()
+
+
+def test_a_posted_logout_request_is_signed_inside(idp, provider):
+    asked = saml.verify_logout_request(
+        None, _posted(idp, key=idp.key), sp=SP, provider=provider, now=datetime.now(UTC)
+    )
+
+    assert asked.name_id == "u-1"
+
+
+def test_a_posted_logout_request_without_the_providers_signature_is_refused(
+    idp, other_idp, provider
+):
+    def verify(message):
+        return reason(
+            lambda: saml.verify_logout_request(
+                None, message, sp=SP, provider=provider, now=datetime.now(UTC)
+            )
+        )
+
+    assert "not signed" in verify(_posted(idp))
+    assert "fits no certificate" in verify(_posted(idp, key=other_idp.key))
+
+
+def test_a_logout_message_by_redirect_is_signed_outside_only(idp, provider):
+    from urllib.parse import parse_qs
+
+    document = base64.b64decode(_posted(idp, key=idp.key))
+    raw = idp.redirect(SP.sls, "SAMLRequest", document).partition("?")[2]
+
+    told = reason(
+        lambda: saml.verify_logout_request(
+            raw, parse_qs(raw)["SAMLRequest"][0], sp=SP, provider=provider, now=datetime.now(UTC)
+        )
+    )
+
+    assert "inside as well as outside" in told
