@@ -44,7 +44,12 @@ def test_it_shows_what_arrived_and_what_it_became(staff, idp):
         {"key": "operators", "known": True},
         {"key": "unseen", "known": False},
     ]
-    assert len(test.checks) == 4
+    checks = dict(test.checks)
+    assert checks["Signature of the assertion"].startswith(
+        "RSA-SHA256 by certificate CN=idp, SHA-256 "
+    )
+    assert checks["Audience"] == "https://daypass.test/saml/acme/metadata/"
+    assert all(seen in page.content.decode() for seen in checks.values())
     assert "would be accepted" in page.content.decode()
 
 
