@@ -45,6 +45,16 @@ def signing_keys(db) -> None:
     keep_ready_made()
 
 
+@pytest.fixture(autouse=True)
+def _no_reading_of_the_clock_outlives_a_test():
+    """One test's AWS with a wrong clock would stop the next test from issuing."""
+    from broker.aws import clock
+
+    yield
+    if clock._known.reading is not None:
+        clock.forget()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _pages_link_static_files_without_a_manifest():
     """The names of static files carry a hash only after collectstatic, which tests do not need."""

@@ -1,16 +1,19 @@
-"""What a role's own trust policy has to say so that Daypass gets in: shown on the role's page, ready to copy."""
+"""What a role's own trust policy has to say so that Daypass gets in, ready to copy; and whether the clocks agree."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.urls import reverse
 
 from broker.arns import PARTITIONS, oidc_provider_arn, saml_provider_arn
-from broker.backoffice import Panel, panel
+from broker.aws import clock
+from broker.backoffice import Attention, Panel, attentions, contributes, health, panel
 from broker.entitlements.models import AwsRole
 from broker.minting.oidc import subject_claim
 
@@ -97,4 +100,39 @@ def what_iam_needs(request: HttpRequest, role: AwsRole) -> Panel:
             "metadata": settings.DAYPASS_SAML_ENTITY_ID,
         },
         note="In the IAM console: the role, Trust relationships, Edit trust policy. Both extra actions are needed.",
+    )
+
+
+# --- The clocks
+
+
+@contributes(attentions)
+def clocks_apart(request: HttpRequest) -> Iterable[Attention]:
+    """Wrong clocks: soon people will not get in, or they do not already."""
+    reading = clock.latest()
+    if reading is None or abs(reading.ahead) < clock.ALARM:
+        return
+    refused = abs(reading.ahead) >= clock.REFUSAL
+    consequence = "Nothing is issued" if refused else "At 60 s nothing is issued any more"
+    yield Attention(
+        "wrong" if refused else "soon",
+        f"Daypass's clock {clock.spoken(reading)}. {consequence}.",
+        reverse("admin:health"),
+        "See health",
+    )
+
+
+@contributes(health)
+def clock_health(request: HttpRequest) -> Panel:
+    reading = clock.latest()
+    return Panel(
+        "Clock",
+        "admin/clock.html",
+        {
+            "spoken": clock.spoken(reading) if reading else "",
+            "apart": bool(reading and abs(reading.ahead) >= clock.ALARM),
+            "at": datetime.fromtimestamp(reading.at, UTC) if reading else None,
+            "region": reading.region if reading else "",
+        },
+        note="Compared with the Date of every answer of STS. At 60 s difference nothing is issued.",
     )

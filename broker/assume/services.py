@@ -31,7 +31,7 @@ from broker.assume import rules
 from broker.assume.rules import Plan
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Entry, Subject, record
-from broker.aws import sts
+from broker.aws import clock, sts
 from broker.aws.credentials import Credentials
 from broker.entitlements.queries import load_snapshot
 from broker.entitlements.rules import (
@@ -220,6 +220,7 @@ def vouch(opened: OpenSession, *, also: Sequence[Entry] = ()) -> Vouched | Refus
     assertion asks for. Raises as `obtain`.
     """
     try:
+        clock.check()
         response = _saml_response(opened.plan)
     except DaypassError as error:
         _fail(opened, error)

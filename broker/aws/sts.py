@@ -28,6 +28,7 @@ from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
 from broker.arns import PARTITIONS
+from broker.aws import clock
 from broker.aws.credentials import Credentials
 from broker.aws.errors import Asked, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
@@ -86,7 +87,7 @@ def with_web_identity(
     """AssumeRoleWithWebIdentity, unsigned. `token` signs a fresh JWT for every try.
 
     Tags and source identity travel in the token; here they only explain a refusal. Raises AwsError, AwsUnavailable,
-    and whatever `token` raises.
+    ClocksApart, and whatever `token` raises.
     """
     asked = _asked(call, "AssumeRoleWithWebIdentity", issuer, tag_keys, source_identity)
     return _obtain(
@@ -198,18 +199,27 @@ Kind = Literal["unsigned", "ambient"]
 def _obtain(
     kind: Kind, call: RoleCall, asked: Asked, perform: Callable[[Any], Mapping[str, Any]]
 ) -> StsAnswer:
-    """Try, at most TRIES times and never starting later than PATIENCE; fail with what the first region said."""
+    """Try, at most TRIES times and never starting later than PATIENCE; fail with what the first region said.
+
+    Every answer says what time it is at AWS; where our clock is far from it, what was obtained is dropped.
+    """
+    clock.check()
     regions = list(_regions(call))
     began = time.monotonic()
     away: AwsError | None = None  # why another region than the first is asked
     for attempt in range(1, TRIES + 1):
         region = regions[0]
         explained = None
+        sent = time.time()
         try:
-            return _usable(perform(_client(kind, region)), call)
+            answer = perform(_client(kind, region))
+            clock.note(answer, sent=sent, region=region)
+            clock.check()
+            return _usable(answer, call)
         except Exception as error:
             if not from_botocore(error):
                 raise
+            clock.note(getattr(error, "response", None) or {}, sent=sent, region=region)
             explained = explain(error, replace(asked, region=region), now=datetime.now(UTC))
             if explained.problem.code in _STALE_CLIENT:
                 _forget(kind, region)
