@@ -8,8 +8,14 @@ from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -116,6 +122,8 @@ def quiet(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
                 row,
                 status=400,
             )
+        except (BadRequest, MultiPartParserError, SuspiciousOperation):
+            return problem(request, saml.refused("What was sent is not a form."), row, status=400)
         except PermissionDenied:
             error = SignInRefused(
                 code="state_unknown",

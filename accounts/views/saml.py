@@ -60,7 +60,6 @@ def saml_metadata(request: HttpRequest, slug: str) -> HttpResponse:
 
 @csrf_exempt
 @require_POST
-@browser.spared
 @quiet
 def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
     """Take a posted answer. The browser sends no session cookie with it, so it is kept for the page that follows.
@@ -68,6 +67,8 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
     Nothing is kept of what does not answer a request of ours, or answers one that was answered before.
     """
     row = row_of(slug, Protocol.SAML)
+    if len(request.POST.getlist("SAMLResponse")) > 1:
+        raise saml.refused("The form holds several answers.")
     message = request.POST.get("SAMLResponse", "")
     claimed = saml.in_response_to(message)
     now = timezone.now()
@@ -107,7 +108,7 @@ def _come_for(page: str, cookie: str, key: str, seconds: int) -> HttpResponse:
 
 
 @require_GET
-@browser.spared
+@browser.spared_when_refused
 @quiet
 def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
     """Read the answer that was kept, in the browser that asked, once. Who is signed in already goes home."""
@@ -171,7 +172,7 @@ def _arrive(row: IdentityProvider, message: str, now: datetime) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@browser.spared
+@browser.spared_when_refused
 @quiet
 def saml_confirm(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask who came from the provider whether they are who it says; a yes signs them in, once."""
@@ -237,7 +238,7 @@ def _finish_arrival(
 
 
 @require_GET
-@browser.spared
+@browser.spared_when_refused
 @quiet
 def saml_sls(request: HttpRequest, slug: str) -> HttpResponse:
     """The provider ends sessions (a signed LogoutRequest for a NameID), or answers that it ended its own.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from tests.attacks import (  # noqa: F401
     saml_controls,
+    saml_profile,
     saml_signatures,
+    saml_text,
     saml_wrapping,
 )

@@ -309,6 +309,10 @@ def _times(root: etree._Element, **at: datetime) -> None:
 @control(
     "limits of time",
     cases={
+        "expired less than a minute ago": {
+            "SubjectConfirmationData_NotOnOrAfter": -50,
+            "Conditions_NotOnOrAfter": -50,
+        },
         "valid in less than a minute": {"Conditions_NotBefore": 50},
         "valid for almost an hour": {
             "SubjectConfirmationData_NotOnOrAfter": 3590,

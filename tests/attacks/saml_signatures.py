@@ -623,6 +623,12 @@ def a_truly_signed_answer_with_transforms(stage: SamlStage, transforms: list[str
         "outside its transform": lambda info: info.append(
             etree.Element(f"{{{EXC_C14N}}}InclusiveNamespaces", PrefixList="saml")
         ),
+        "in the enveloped transform": lambda info: next(info.iter(f"{{{DS}}}Transform")).append(
+            etree.Element(f"{{{EXC_C14N}}}InclusiveNamespaces", PrefixList="saml")
+        ),
+        "in the digest's method": lambda info: next(info.iter(f"{{{DS}}}DigestMethod")).append(
+            etree.Element(f"{{{EXC_C14N}}}InclusiveNamespaces", PrefixList="saml")
+        ),
         "with an element inside": lambda info: etree.SubElement(
             etree.SubElement(
                 list(info.iter(f"{{{DS}}}Transform"))[1],
@@ -639,6 +645,11 @@ def a_truly_signed_answer_with_transforms(stage: SamlStage, transforms: list[str
             )
             for prefixes in ("saml", "samlp")
         ],
+        "with a list of 20,000 prefixes": lambda info: etree.SubElement(
+            list(info.iter(f"{{{DS}}}Transform"))[1],
+            f"{{{EXC_C14N}}}InclusiveNamespaces",
+            PrefixList=" ".join(f"p{n}" for n in range(20_000)),
+        ),
         "without its attribute": lambda info: etree.SubElement(
             list(info.iter(f"{{{DS}}}Transform"))[1], f"{{{EXC_C14N}}}InclusiveNamespaces"
         ),
@@ -764,6 +775,15 @@ def a_reference_by(stage: SamlStage, addresses: tuple[str, ...]) -> Any:
     return response
 
 
+@attack("pointers to elsewhere", "R1")
+def a_reference_with_a_type(stage: SamlStage) -> Any:
+    browser, root = stage.ask()
+    inner = root.find(f"{{{SAML}}}Assertion")
+    reference = Reference(f"#{inner.get('ID')}", attributes={"Type": DS + "Manifest"})
+    stage.sign(root, assertion=_references(reference))
+    return stage.send(browser, root)
+
+
 def _manifest(signature: etree._Element, *, address: str) -> None:
     made = etree.SubElement(signature, f"{{{DS}}}Object")
     manifest = etree.SubElement(made, f"{{{DS}}}Manifest")
@@ -850,6 +870,7 @@ def the_assertions_id_again_elsewhere_as(stage: SamlStage, attributes: dict[str,
         "a line break": "_a\nb",
         "a hash": "_a#b",
         "a percent sign": "_a%62",
+        "2,000 characters": "_" + "a" * 2000,
         "a bidirectional mark": "_a\u202eb",
     },
 )
@@ -876,6 +897,13 @@ def no_id_on_the(stage: SamlStage, which: str) -> Any:
 def response_and_assertion_with_one_id(stage: SamlStage) -> Any:
     browser, root = stage.ask()
     root.set("ID", root.find(f"{{{SAML}}}Assertion").get("ID"))
+    return stage.send(browser, stage.sign(root))
+
+
+@attack("ids", "R2")
+def an_attribute_with_an_id_of_its_own(stage: SamlStage) -> Any:
+    browser, root = stage.ask()
+    part(root, "AttributeValue").set("ID", "_other")
     return stage.send(browser, stage.sign(root))
 
 
