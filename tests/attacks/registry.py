@@ -350,6 +350,8 @@ def _problems(
     if told:
         yield f"the page tells of {told[0]!r}"
     for row in refusals:
+        if row.data["code"] == "failed":
+            yield f"Daypass itself failed: {row.data['reason']}"
         if row.data["reason"] in page:
             yield "the page tells the reason"
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from copy import copy
 from functools import cache
 from typing import Any
 
 from django.test import override_settings
+from django.utils import timezone
 from lxml import etree
 
 from accounts import services
-from accounts.models import IdentityProvider
+from accounts.models import IdentityProvider, ServiceProviderKey
 from accounts.rules import PRESETS
+from accounts.services import keys
 from tests.accounts import web
 from tests.accounts.idp_oidc import ADA, OidcIdp
 from tests.accounts.idp_saml import SAML, Request, SamlIdp
@@ -58,6 +61,18 @@ def stranger() -> SamlIdp:
     return SamlIdp()
 
 
+@cache
+def _own_key(purpose: str) -> ServiceProviderKey:
+    return keys.new_key(ServiceProviderKey.Purpose(purpose), keys.State.ACTIVE, now=timezone.now())
+
+
+def keep_own_keys() -> None:
+    """Daypass's own keys towards SAML providers, made once a process instead of at the first need."""
+    for purpose in ServiceProviderKey.Purpose.values:
+        row = copy(_own_key(purpose))
+        row.save(force_insert=True)
+
+
 class SamlStage(Stage):
     """`row` and `idp` are the provider that is attacked, `other_row` and `other` its neighbour."""
 
@@ -65,6 +80,7 @@ class SamlStage(Stage):
 
     def __init__(self) -> None:
         super().__init__()
+        keep_own_keys()
         self.idp, self.other, self.stranger = company(), neighbour(), stranger()
         self.row = self._connect("acme", self.idp)
         self.other_row = self._connect("other", self.other)
