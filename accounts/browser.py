@@ -17,6 +17,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, logout
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
 
 from accounts import services
 from accounts.identity import Method, Proof
@@ -138,8 +139,8 @@ def drop(request: HttpRequest) -> None:
     services.forget_session(key)
 
 
-def spared_when_refused(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """A refused message changes nothing about the browser's session, its cookie included.
+def spared(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A message that signs nobody in changes nothing about the browser's session, its cookie included.
 
     Of two that come at the same moment one wins and gets a new session; the other's answer, arriving later, would
     otherwise delete the cookie of the old one, which has the same name.
@@ -148,9 +149,10 @@ def spared_when_refused(view: Callable[..., HttpResponse]) -> Callable[..., Http
     @wraps(view)
     def sparing(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = view(request, *args, **kwargs)
-        if response.status_code >= 400:
+        if response.status_code >= 400 or not request.session.modified:
             key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
             request.session = type(request.session)(key)
+            patch_vary_headers(response, ("Cookie",))
         return response
 
     return sparing

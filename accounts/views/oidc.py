@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET
 
-from accounts import oidc, queries, saml, services
+from accounts import browser, oidc, queries, saml, services
 from accounts.models import IdentityProvider, Protocol
 from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
@@ -37,6 +37,7 @@ ASKED_JUST_NOW = timedelta(seconds=15)
 
 
 @require_GET
+@browser.spared
 @quiet
 @sensitive_variables()
 def oidc_callback(request: HttpRequest, slug: str) -> HttpResponse:

@@ -60,6 +60,7 @@ def saml_metadata(request: HttpRequest, slug: str) -> HttpResponse:
 
 @csrf_exempt
 @require_POST
+@browser.spared
 @quiet
 def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
     """Take a posted answer. The browser sends no session cookie with it, so it is kept for the page that follows.
@@ -108,7 +109,7 @@ def _come_for(page: str, cookie: str, key: str, seconds: int) -> HttpResponse:
 
 
 @require_GET
-@browser.spared_when_refused
+@browser.spared
 @quiet
 def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
     """Read the answer that was kept, in the browser that asked, once. Who is signed in already goes home."""
@@ -172,7 +173,7 @@ def _arrive(row: IdentityProvider, message: str, now: datetime) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@browser.spared_when_refused
+@browser.spared
 @quiet
 def saml_confirm(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask who came from the provider whether they are who it says; a yes signs them in, once."""
@@ -238,7 +239,7 @@ def _finish_arrival(
 
 
 @require_GET
-@browser.spared_when_refused
+@browser.spared
 @quiet
 def saml_sls(request: HttpRequest, slug: str) -> HttpResponse:
     """The provider ends sessions (a signed LogoutRequest for a NameID), or answers that it ended its own.
