@@ -50,6 +50,9 @@ class Product:
             **environment,
         }
         self._started: list[subprocess.Popen[bytes]] = []
+        if "DATABASE_URL" in environment:
+            self.manage("migrate", "--skip-checks", "--verbosity", "0")
+            return
         if not _migrated:
             self.manage("migrate", "--skip-checks", "--verbosity", "0")
             _migrated.append(self.database.read_bytes())

@@ -10,6 +10,7 @@ from uuid import UUID
 from allauth.socialaccount.helpers import complete_social_login
 from allauth.socialaccount.models import SocialLogin
 from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -22,6 +23,15 @@ from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understan
 from accounts.services import OneUse
 from accounts.views.doors import LOGIN, TEST, person_of, whole
 from broker.errors import DaypassError
+
+
+def state_of(provider: Any, request: HttpRequest, state_id: str) -> Mapping[str, Any]:
+    """What this browser began under that id, taken out of its session. Raises PermissionDenied when it did not."""
+    try:
+        state: Mapping[str, Any] = provider.unstash_redirect_state(request, state_id)
+    except UpdateError:  # somebody finished it a moment earlier, and the session is gone
+        raise PermissionDenied from None
+    return state
 
 
 def finish(

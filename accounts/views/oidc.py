@@ -20,7 +20,7 @@ from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
 from accounts.services import OneUse
 from accounts.views.doors import quiet, row_of
-from accounts.views.finishing import finish
+from accounts.views.finishing import finish, state_of
 from broker.errors import SignInRefused
 from broker.sealing import seal
 
@@ -47,7 +47,7 @@ def oidc_callback(request: HttpRequest, slug: str) -> HttpResponse:
     parameters = dict(request.GET.lists())
     state_id = oidc.check_parameters(parameters)
     provider = get_adapter(request).get_provider(request, provider=str(row.pk))
-    state = provider.unstash_redirect_state(request, state_id)
+    state = state_of(provider, request, state_id)
     services.consume(row, OneUse("state", state_id, now + saml.REQUEST_LIFETIME))
     sealed_token: dict[str, str] = {}
 

@@ -28,7 +28,7 @@ from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understan
 from accounts.services import OneUse, waiting
 from accounts.services.waiting import Arrival
 from accounts.views.doors import LOGIN, person_of, quiet, row_of
-from accounts.views.finishing import finish
+from accounts.views.finishing import finish, state_of
 
 _PREFIX = "__Secure-" if settings.SECURE_ORIGIN else ""
 
@@ -124,7 +124,7 @@ def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
         raise saml.refused("There is no answer waiting for this browser.", code="state_unknown")
     now = timezone.now()
     provider = _provider(request, row)
-    state = provider.unstash_redirect_state(request, kept.request_id)
+    state = state_of(provider, request, kept.request_id)
     services.consume(row, OneUse("request", kept.request_id, now + saml.REQUEST_LIFETIME))
 
     def verify() -> tuple[VerifiedAttributes, OneUse]:

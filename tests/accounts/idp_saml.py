@@ -211,7 +211,8 @@ class SamlIdp:
     def _sign(self, element, key, algorithm, digest):
         # A copy of its own, so that the canonical form does not depend on where it stood.
         element = etree.fromstring(etree.tostring(element))
-        placeholder = etree.Element(f"{{{DS}}}Signature", Id="placeholder")
+        # With its prefix, which lxml would rename after signing otherwise, and spoil the signature.
+        placeholder = etree.Element(f"{{{DS}}}Signature", Id="placeholder", nsmap={"ds": DS})
         element.insert(1, placeholder)
         signer = XMLSigner(
             method=methods.enveloped,
