@@ -79,6 +79,15 @@ _DEMANDED = (
         "with 'totp' or 'webauthn' in it",
         "the break-glass account could have no second factor.",
     ),
+    Demand(
+        "MFA_FORMS",
+        lambda forms: (
+            {"authenticate", "reauthenticate"} <= set(forms or ())
+            and all(str(form).startswith("accounts.second_factor.") for form in forms.values())
+        ),
+        "the forms of accounts.second_factor",
+        "a code could be used twice.",
+    ),
     unset("MFA_TOTP_INSECURE_BYPASS_CODE", "one code would do for every second factor."),
     Demand(
         "MFA_TOTP_TOLERANCE",

@@ -10,11 +10,16 @@ import time
 from io import StringIO
 
 import pytest
+from allauth.core import context
 from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
+from django.test import RequestFactory
 from django.urls import reverse
 
 from accounts.models import Handle, Person
+from accounts.second_factor import AuthenticateForm
 from broker.audit.models import AuditEvent
 from tests import factories as make
 from tests.accounts import web
@@ -110,6 +115,79 @@ def test_the_password_alone_is_not_enough_afterwards(password):
     assert not web.is_signed_in(browser)
     browser.post(reverse("mfa_authenticate"), {"code": totp(secret, step=1)}, secure=True)
     assert web.is_signed_in(browser)
+
+
+def halfway_in(password):
+    """A browser that gave the password and is asked for the second factor."""
+    browser = web.browser()
+    log_in(browser, password)
+    return browser
+
+
+def give(browser, code: str):
+    return browser.post(reverse("mfa_authenticate"), {"code": code}, secure=True)
+
+
+def test_a_code_opens_once_even_when_the_cache_forgot_it(password):
+    first = web.browser()
+    log_in(first, password)
+    code = totp(enrol(first), step=1)
+    one, other = halfway_in(password), halfway_in(password)
+
+    give(one, code)
+    cache.clear()
+    give(other, f"{code[:3]} {code[3:]}")
+
+    assert web.is_signed_in(one)
+    assert not web.is_signed_in(other)
+
+
+def test_a_code_from_before_the_one_that_was_taken_opens_nothing(password):
+    first = web.browser()
+    log_in(first, password)
+    secret = enrol(first)
+    one, other = halfway_in(password), halfway_in(password)
+
+    give(one, totp(secret, step=1))
+    give(other, totp(secret, step=0))
+
+    assert web.is_signed_in(one)
+    assert not web.is_signed_in(other)
+
+
+def test_a_used_code_does_not_confirm_a_change_either(password):
+    browser = web.browser()
+    log_in(browser, password)
+    code = totp(enrol(browser), step=1)
+    other = halfway_in(password)
+    give(other, code)
+    cache.clear()
+
+    answer = other.post(reverse("mfa_reauthenticate"), {"code": code}, secure=True)
+
+    assert answer.status_code == 200
+    assert answer.context["form"].errors
+
+
+def test_eight_browsers_with_one_code_or_one_recovery_code_are_one_sign_in(
+    password, together, settings
+):
+    settings.MFA_RATE_LIMITS = {"authenticate": "1000/m/ip"}
+    first = web.browser()
+    log_in(first, password)
+    secret = enrol(first)
+    owner = Person.objects.get()
+    recovery = RecoveryCodes.activate(owner).get_unused_codes()[0]
+
+    for code in (totp(secret, step=1), recovery):
+        cache.clear()
+
+        def post(code: str = code) -> bool:
+            cache.clear()  # an emptied cache at the worst moment
+            with context.request_context(RequestFactory().post("/")):
+                return AuthenticateForm({"code": code}, user=owner).is_valid()
+
+        assert together(post, times=8).count(True) == 1
 
 
 def test_every_use_is_recorded(password):

@@ -51,6 +51,7 @@ UNSAFE = {
     "ACCOUNT_RATE_LIMITS": False,
     "MFA_RATE_LIMITS": {"authenticate": None},
     "MFA_SUPPORTED_TYPES": ["recovery_codes"],
+    "MFA_FORMS": {},
     "MFA_TOTP_INSECURE_BYPASS_CODE": "123456",
     "MFA_TOTP_TOLERANCE": 10,
     "MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN": True,

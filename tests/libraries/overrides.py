@@ -25,25 +25,36 @@ def overridden() -> dict[str, list[str]]:
     """Target -> our classes that override it. Needs Django to be set up."""
     found: dict[str, list[str]] = {}
     for ours in _our_classes():
-        name_of_ours = f"{ours.__module__}.{ours.__qualname__}"
-        for name in vars(ours):
-            if name in _SKIPPED:
-                continue
-            base = next((base for base in ours.__mro__[1:] if name in vars(base)), None)
-            if base is None or not _is_from_a_library(base):
-                continue
-            target = f"{base.__module__}:{base.__qualname__}.{name}"
-            if _is_written(target):
-                found.setdefault(target, []).append(name_of_ours)
-    return found
+        for place, definer in enumerate(ours.__mro__):
+            if not _is_ours(definer):
+                continue  # what is defined in a mix-in of ours overrides what comes after it
+            for name in set(vars(definer)) - _SKIPPED:
+                later = (base for base in ours.__mro__[place + 1 :] if name in vars(base))
+                base = next((base for base in later if not _is_ours(base)), None)
+                if base is None or not _is_from_a_library(base):
+                    continue
+                target = f"{base.__module__}:{base.__qualname__}.{name}"
+                by = f"{definer.__module__}.{definer.__qualname__}"
+                if _is_written(target) and by not in found.setdefault(target, []):
+                    found[target].append(by)
+    return {target: names for target, names in found.items() if names}
+
+
+def _is_ours(one: type) -> bool:
+    """A class of a module that is looked at."""
+    return one.__module__.startswith(("accounts.", "broker.")) and not _is_plain(one.__module__)
+
+
+def _is_plain(module: str) -> bool:
+    if module.startswith(_ELSEWHERE) or ".management" in module:
+        return True
+    return module.rpartition(".")[2] in _PLAIN
 
 
 def _our_classes() -> Iterator[type]:
     for package in (accounts, broker):
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            if module.name.startswith(_ELSEWHERE) or ".management" in module.name:
-                continue
-            if module.name.rpartition(".")[2] in _PLAIN:
+            if _is_plain(module.name):
                 continue
             loaded = importlib.import_module(module.name)
             for thing in vars(loaded).values():

@@ -15,9 +15,13 @@ OVERRIDDEN_BY: dict[str, str] = {
     "is not loaded.",
     "accounts.provider.OidcProvider": "the authorization request is all ours, and allauth's own flow is out of reach.",
     "accounts.provider.SamlProvider": "the request's id is ours and is what the state is kept under.",
+    "accounts.provider._Verified": "a verified sign-in is who it is and nothing else: no e-mail, no extra data.",
+    "accounts.second_factor._Once": "a code is taken once, and the database says so.",
     "broker.administration.DaypassAdminSite": "one rule says who may use the admin, and there is no password door.",
     "broker.backoffice.DaypassAdmin": "the admin writes through services, which record, and deletes nothing.",
     "broker.backoffice.CappedPaginator": "a list of ten million rows is not counted to its end for every page.",
+    "broker.backoffice.DetailAdmin": "the admin writes through services, which record, and deletes nothing.",
+    "broker.backoffice.Rights": "who may open the admin may do what a page offers, and nobody deletes anything.",
     "broker.backoffice.ServiceForm": "a form's last step is one service call; Django itself saves nothing.",
     "broker.entitlements.queries.Among": "ids of a search are read first on PostgreSQL; what is compared is the same.",
     "broker.entitlements.queries.Folded": "names are compared folded, on both databases alike.",
@@ -98,12 +102,18 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
         """
         allauth.mfa.base.forms:BaseAuthenticateForm.clean_code
         allauth.mfa.base.forms:AuthenticateForm
+        allauth.mfa.base.forms:ReauthenticateForm
         allauth.mfa.base.views:AuthenticateView
         allauth.mfa.base.views:ReauthenticateView
         allauth.mfa.utils:is_mfa_enabled
         allauth.mfa.totp.internal.auth:validate_totp_code
+        allauth.mfa.totp.internal.auth:yield_hotp_counters_from_time
+        allauth.mfa.totp.internal.auth:hotp_value
+        allauth.mfa.totp.internal.auth:format_hotp_value
         allauth.mfa.totp.internal.auth:_is_insecure_bypass
         allauth.mfa.totp.internal.auth:TOTP
+        allauth.core.internal.cryptokit:compare_user_code
+        allauth.core.internal.cryptokit:normalize_user_code
         allauth.mfa.recovery_codes.internal.auth:RecoveryCodes
         allauth.mfa.webauthn.internal.auth:get_server
         allauth.mfa.webauthn.internal.auth:complete_registration
