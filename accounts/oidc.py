@@ -14,13 +14,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from accounts import jose, outbound
 from accounts.jose import UnknownKey, check_keys, refused
-from accounts.rules import VerifiedAttributes
+from accounts.rules import VerifiedAttributes, check_subject
 from broker.errors import BadInput, ProviderUnavailable
 
 __all__ = ["UnknownKey", "check_keys", "refused"]
@@ -69,6 +69,10 @@ _ASKED = frozenset(
     ]
 )
 """Parameters of an authorization request: none may stand in the endpoint's own address already."""
+
+BACK_CHANNEL_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+LOGOUT_MAX_AGE = 300
+LOGOUT_MAX_LIFETIME = 3600
 
 
 # --- Discovery and keys
@@ -582,3 +586,59 @@ def fetch_userinfo(discovery: Mapping[str, Any], access_token: str) -> dict[str,
     if answer.status != 200:
         raise ProviderUnavailable(cause=f"Userinfo was answered with HTTP {answer.status}.")
     return outbound.json_of(answer, "Userinfo")
+
+
+# --- Back-channel logout
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """A verified logout token: whose sessions end, or which one. `id` may be used once, until `expires_at`."""
+
+    subject: str | None
+    index: str | None
+    id: str
+    expires_at: datetime
+
+
+def verify_logout_token(
+    unverified_token: str,
+    *,
+    keys: Mapping[str, Any],
+    issuer: str,
+    client_id: str,
+    algorithm: str,
+    now: datetime,
+) -> LoggedOut:
+    """A logout token (OpenID Connect Back-Channel Logout 1.0, section 2.6). Raises SignInRefused, UnknownKey."""
+    what = "logout token"
+    signed = jose.open_signed(
+        unverified_token, keys=keys, algorithm=algorithm, what=what, types=("logout+jwt", "JWT")
+    )
+    claims, moment = signed.claims, now.timestamp()
+    _check_party(claims, issuer=issuer, client_id=client_id, what=what)
+    issued, expires = _seconds(claims, "iat", what), _seconds(claims, "exp", what)
+    if not moment - LOGOUT_MAX_AGE <= issued <= moment + SKEW:
+        raise refused("The logout token was issued too long ago or in the future.")
+    if not moment - SKEW < expires <= moment + LOGOUT_MAX_LIFETIME:
+        raise refused("The logout token has expired, or is valid for more than an hour.")
+    if "nbf" in claims and _seconds(claims, "nbf", what) > moment + SKEW:
+        raise refused("The logout token is not valid yet.")
+    if claims.get("events") != {BACK_CHANNEL_EVENT: {}}:
+        raise refused("The logout token's events are not exactly the one of a back-channel logout.")
+    if "nonce" in claims:
+        raise refused("The logout token has a nonce: it may be an ID token.")
+    jti, index = claims.get("jti"), claims.get("sid")
+    if not _is_text(jti, 255) or not jti:
+        raise refused("The logout token's jti is missing or not a short text.")
+    if "sid" in claims and (not _is_text(index, MAX_SID) or not index):
+        raise refused("The logout token's sid is not a short text.")
+    subject = check_subject(claims["sub"]) if "sub" in claims else None
+    if subject is None and index is None:
+        raise refused("The logout token says neither whose session nor which one.")
+    return LoggedOut(
+        subject=subject,
+        index=index,
+        id=str(jti),
+        expires_at=datetime.fromtimestamp(expires, UTC) + timedelta(seconds=2 * SKEW),
+    )

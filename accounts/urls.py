@@ -20,4 +20,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("saml/<slug:slug>/acs/confirm/", views.saml_confirm, name="saml_confirm"),
     path("saml/<slug:slug>/sls/", views.saml_sls, name="saml_sls"),
     path("oidc/<slug:slug>/callback/", views.oidc_callback, name="oidc_callback"),
+    path("oidc/<slug:slug>/logout/", views.oidc_logout, name="oidc_logout"),
 ]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from accounts.views.beginning import LAST_COOKIE, sign_in, sign_in_start
 from accounts.views.leaving import sign_out, signed_out
-from accounts.views.oidc import oidc_callback
+from accounts.views.oidc import oidc_callback, oidc_logout
 from accounts.views.saml import (
     ANSWER_COOKIE,
     ARRIVAL_COOKIE,
@@ -33,6 +33,7 @@ __all__ = [
     "ARRIVAL_COOKIE",
     "LAST_COOKIE",
     "oidc_callback",
+    "oidc_logout",
     "provider_test_result",
     "provider_test_start",
     "saml_acs",

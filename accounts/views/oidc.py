@@ -1,27 +1,35 @@
-"""The OpenID Connect doors: the redirection endpoint."""
+"""The OpenID Connect doors: the redirection endpoint, and the one where a provider says that somebody signed out."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import wraps
 from typing import Any
 
 from allauth.socialaccount.adapter import get_adapter
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
-from accounts import browser, oidc, queries, saml, services
+from accounts import browser, jose, oidc, queries, saml, services
 from accounts.models import IdentityProvider, Protocol
+from accounts.network import client_address
 from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
 from accounts.services import OneUse
-from accounts.views.doors import quiet, row_of
+from accounts.throttle import allowed
+from accounts.views.doors import quiet, row_of, whole
 from accounts.views.finishing import finish, state_of
-from broker.errors import SignInRefused
+from broker.errors import DaypassError, SignInRefused
 from broker.sealing import seal
 
 log = logging.getLogger("daypass.accounts")
@@ -126,3 +134,94 @@ def _keys_to_come(row: IdentityProvider) -> Iterator[Mapping[str, Any]]:
         if not waiting or time.monotonic() >= until:
             return
         time.sleep(0.1)
+
+
+# --- Back-channel logout
+
+
+def _answered_in_json(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """What OpenID Connect Back-Channel Logout 2.8 wants to hear, and nothing that tells a stranger why."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, slug: str) -> HttpResponse:
+        address = client_address(request)
+        if not allowed("back-channel", address, most=600, seconds=60):
+            return _answer(429, "slow_down")
+        row = queries.find_provider(slug, Protocol.OIDC)
+        if row is None:
+            return _answer(404, "not_found")
+        try:
+            return view(request, row)
+        except (BadRequest, MultiPartParserError, SuspiciousOperation, UnicodeError):
+            error: Exception = jose.refused("The logout request is too long, or not a form.")
+        except Exception as failure:
+            error = failure
+        reference = services.new_reference()
+        if isinstance(error, DaypassError):
+            code, reason = error.code, whole(error)
+        else:
+            code, reason = "failed", f"Daypass failed: {type(error).__name__}."
+            log.error("back-channel logout failed", exc_info=error, extra={"reference": reference})
+        log.warning(
+            "back-channel logout refused",
+            extra={"reference": reference, "code": code, "provider": row.slug},
+        )
+        if allowed("refusals", address, most=30, seconds=60):
+            try:
+                services.refuse(
+                    row,
+                    code=code,
+                    reason=f"Back-channel logout: {reason}",
+                    reference=reference,
+                    address=address,
+                    now=timezone.now(),
+                )
+            except DaypassError as unrecorded:
+                log.error("refusal not recorded", extra={"code": unrecorded.code})
+        return _answer(400, "invalid_request", reference)
+
+    return guarded
+
+
+def _answer(status: int, error: str, reference: str = "") -> HttpResponse:
+    said = {"error": error} | ({"reference": reference} if reference else {})
+    return JsonResponse(said, status=status, headers={"Cache-Control": "no-store"})
+
+
+@csrf_exempt
+@login_not_required
+@require_POST
+@_answered_in_json
+@sensitive_variables()
+def oidc_logout(request: HttpRequest, row: IdentityProvider) -> HttpResponse:
+    """The provider says that somebody signed out there: their sessions from it end here. No session is touched."""
+    now = timezone.now()
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise jose.refused("The logout request is not a form.")
+    sent = request.POST.getlist("logout_token")
+    if len(sent) != 1:
+        raise jose.refused("The logout request has no logout token, or several.")
+    try:
+        out = oidc.verify_logout_token(
+            sent[0],
+            keys=row.jwks,
+            issuer=row.issuer,
+            client_id=row.client_id,
+            algorithm=row.id_token_algorithm,
+            now=now,
+        )
+    except oidc.UnknownKey:
+        # Anybody can send such a token, so it may not use up what sign-in needs when keys really change.
+        if allowed("keys-asked-by-logout", str(row.pk), most=1, seconds=1800):
+            services.ask_for_refresh(row, now)
+        raise
+    with transaction.atomic():  # what failed half-way may be sent again
+        services.consume(row, OneUse("logout token", out.id, out.expires_at))
+        services.end_by_provider(
+            row,
+            subject=out.subject,
+            index=out.index,
+            how="signed out at the provider",
+            now=now,
+        )
+    return HttpResponse(status=200, headers={"Cache-Control": "no-store"})

@@ -49,6 +49,7 @@ class OidcIdp:
     bend_userinfo: Callable[[dict], None] = lambda claims: None
     bend_discovery: Callable[[dict], None] = lambda document: None
     bend_keys: Callable[[dict], None] = lambda document: None
+    bend_logout: Callable[[dict], None] = lambda claims: None
     elsewhere: dict[str, Any] = field(default_factory=dict)
     """What other paths answer, or these ones instead; None is 404."""
     in_the_header: bool = False
@@ -161,6 +162,24 @@ class OidcIdp:
         header = {"alg": self.algorithm, "typ": "JWT", "kid": self.key.kid} | header
         registry = jws.JWSRegistry(algorithms=[header["alg"]], strict_check_header=False)
         return jws.serialize_compact(header, payload, key or self.key, registry=registry)
+
+    def logout_token(self, *, sid: str | None = None, key: Any = None, **header: Any) -> str:
+        """What is sent to the back channel when `person`, or one session of theirs, is signed out."""
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "aud": self.client_id,
+            "iat": now,
+            "exp": now + 120,
+            "jti": secrets.token_hex(8),
+            "sub": self.person["sub"],
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        }
+        if sid is not None:
+            claims["sid"] = sid
+        self.bend_logout(claims)
+        header = {"alg": self.algorithm, "typ": "logout+jwt", "kid": self.key.kid} | header
+        return self.sign(header, claims, key)
 
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
