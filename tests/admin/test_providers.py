@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.messages import get_messages
 
 from accounts import services
-from accounts.admin import read_path, written
+from accounts.admin.claim_maps import read_path, written
 from accounts.models import IdentityProvider, SignInTest
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind

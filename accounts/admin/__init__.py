@@ -1,0 +1,7 @@
+"""Identity providers, people and directory groups in the admin. Every change is a call of accounts.services."""
+
+from __future__ import annotations
+
+from accounts.admin import groups, people, providers
+
+__all__ = ["groups", "people", "providers"]

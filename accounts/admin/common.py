@@ -1,0 +1,32 @@
+"""What the admin pages of accounts have in common."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.http import (
+    HttpRequest,
+)
+from django.utils.html import format_html
+
+from accounts import services
+
+WARN_BEFORE = timedelta(days=30)
+
+
+def plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def by(request: HttpRequest) -> services.By:
+    """Who changes something, for the services."""
+    principal = getattr(request, "principal", None)
+    user: Any = request.user
+    return services.By(
+        id=str(user.pk), name=user.get_username(), address=principal.address if principal else ""
+    )
+
+
+def chip(text: str, colour: str) -> str:
+    return format_html('<span class="chip" data-colour="{}">{}</span>', colour, text)

@@ -1,0 +1,431 @@
+"""Identity providers: list, page and deeds, and what they contribute to the first page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cryptography import x509
+from django.conf import settings
+from django.contrib import admin, messages
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+)
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts import services
+from accounts.admin.common import WARN_BEFORE, by, chip, plural
+from accounts.admin.provider_forms import OidcProviderForm, SamlProviderForm
+from accounts.models import (
+    IdentityProvider,
+    Person,
+    Protocol,
+    SignInTest,
+)
+from broker.backoffice import (
+    NOTHING,
+    Attention,
+    DaypassAdmin,
+    Deed,
+    Panel,
+    ServiceForm,
+    Step,
+    attentions,
+    contributes,
+    how_many,
+    panel,
+    steps,
+    url_of,
+)
+from broker.errors import ProviderUnavailable
+from broker.templatetags.backoffice import exact, moment
+
+
+def _switch_on(request: HttpRequest, provider: IdentityProvider) -> str:
+    stored = IdentityProvider.objects.get(pk=provider.pk)
+    stored.enabled = True
+    services.save_provider(stored, by=by(request))
+    return f"People can sign in with {provider} now."
+
+
+def _switch_off(request: HttpRequest, provider: IdentityProvider) -> str:
+    stored = IdentityProvider.objects.get(pk=provider.pk)
+    stored.enabled = False
+    services.save_provider(stored, by=by(request))
+    return f"Nobody signs in with {provider} any more, and its groups count for nothing."
+
+
+def _refresh(request: HttpRequest, provider: IdentityProvider) -> str:
+    if services.refresh_provider(provider.pk):
+        return f"{provider} answered; what it says now is in use."
+    stored = IdentityProvider.objects.get(pk=provider.pk)
+    raise ProviderUnavailable(f"{provider}: {stored.refresh_problem}", retry=True)
+
+
+def _refreshable(provider: IdentityProvider) -> bool:
+    return bool(provider.metadata_url or provider.issuer)
+
+
+def _switch_off_warning(provider: IdentityProvider) -> str:
+    count = Person.objects.filter(provider=provider, is_active=True).count()
+    return (
+        f"{plural(count, 'person signs', 'people sign')} in with {provider}. None of them can any more, and every "
+        "role that they have by its groups is refused until it is switched on again."
+    )
+
+
+@admin.register(IdentityProvider)
+class IdentityProviderAdmin(DaypassAdmin):
+    list_display = ("provider", "protocol", "state", "where", "people", "checked", "certificate")
+    empty = "Connect the company's identity provider: nobody can sign in before."
+    add_title = "Connect a provider"
+    ordering = ("position", "name")
+    deeds = (
+        Deed("enable", "Switch on", _switch_on, available=lambda provider: not provider.enabled),
+        Deed("refresh", "Refresh metadata now", _refresh, available=_refreshable),
+        Deed(
+            "disable",
+            "Switch off",
+            _switch_off,
+            available=lambda provider: provider.enabled,
+            warn=_switch_off_warning,
+            danger=True,
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(person_count=how_many(Person.objects.all(), "provider"))
+        )
+
+    # The list
+
+    @admin.display(description="provider", ordering="name")
+    def provider(self, provider: IdentityProvider) -> str:
+        return provider.name
+
+    @admin.display(description="state", ordering="enabled")
+    def state(self, provider: IdentityProvider) -> str:
+        if provider.refresh_problem:
+            return chip("does not answer", "red")
+        return chip("on", "green") if provider.enabled else chip("off", "grey")
+
+    @admin.display(description="known as")
+    def where(self, provider: IdentityProvider) -> str:
+        return provider.issuer or provider.entity_id
+
+    @admin.display(description="people")
+    def people(self, provider: Any) -> Any:
+        return provider.person_count
+
+    @admin.display(description="refreshed", ordering="refreshed_at")
+    def checked(self, provider: IdentityProvider) -> str:
+        return moment(provider.refreshed_at) if _refreshable(provider) else "by hand"
+
+    @admin.display(description="certificate ends", ordering="certificate_expires_at")
+    def certificate(self, provider: IdentityProvider) -> str:
+        ends = provider.certificate_expires_at
+        return moment(ends) if ends else NOTHING
+
+    # The form
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: Any = None,
+    ) -> HttpResponse:
+        if object_id is None and request.GET.get("protocol") not in Protocol.values:
+            if not self.has_add_permission(request):
+                raise Http404
+            return render(
+                request,
+                "admin/provider_doors.html",
+                {
+                    **self.admin_site.each_context(request),
+                    "opts": self.opts,
+                    "title": self.add_title,
+                    "lead": "Which protocol does it speak for Daypass?",
+                },
+            )
+        extra = dict(extra_context or {})
+        if object_id is None:
+            protocol = Protocol(request.GET["protocol"])
+            extra["title"] = f"Connect a provider by {protocol.label}"
+            extra["addresses"] = addresses("", protocol)
+        return super().changeform_view(request, object_id, form_url, extra)
+
+    def form_class(self, request: HttpRequest, obj: Any) -> type[ServiceForm]:
+        protocol = obj.protocol if obj else request.GET.get("protocol")
+        return SamlProviderForm if protocol == Protocol.SAML else OidcProviderForm
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        protocol = obj.protocol if obj else request.GET.get("protocol")
+        collapsed = ("collapse", "no-optional")
+        people = (
+            "Who it is",
+            {"fields": (("name", "slug"), "preset" if obj is None else "position")},
+        )
+        if protocol == Protocol.SAML:
+            sets = [
+                people,
+                (
+                    "How to reach it",
+                    {
+                        "fields": ("metadata_url", "metadata_xml"),
+                        "description": "One of them is enough; everything else is read from it.",
+                        "classes": ("no-optional",),
+                    },
+                ),
+                (
+                    "Or by its parts",
+                    {
+                        "fields": (
+                            "entity_id",
+                            ("sso_url", "slo_url"),
+                            "certificates",
+                            "response_signed",
+                        ),
+                        "classes": collapsed,
+                        "description": "Filled in from the metadata where there is some.",
+                    },
+                ),
+            ]
+            subject: tuple[str, ...] = ("map_subject",)
+        else:
+            sets = [
+                people,
+                ("How to reach it", {"fields": ("issuer", ("client_id", "secret"))}),
+                (
+                    "Details",
+                    {
+                        "fields": (("scopes", "id_token_algorithm"), "groups_from_userinfo"),
+                        "classes": collapsed,
+                    },
+                ),
+            ]
+            subject = ()
+        if obj is not None:
+            sets += [
+                (
+                    "Claim map: the person",
+                    {
+                        "fields": (*subject, ("map_username", "map_name"), "map_email"),
+                        "description": "Where a person is described in what arrives, which a test sign-in shows.",
+                        "classes": ("no-optional",),
+                    },
+                ),
+                (
+                    "Claim map: groups",
+                    {
+                        "fields": ("map_groups", ("map_groups_form", "map_separator")),
+                        "classes": ("no-optional",),
+                    },
+                ),
+                (
+                    "Claim map: attributes and second factor",
+                    {
+                        "fields": ("map_attributes", ("map_mfa_contexts", "map_mfa_methods")),
+                        "classes": ("no-optional",),
+                    },
+                ),
+            ]
+        return sets
+
+    def lead(self, thing: IdentityProvider) -> str:
+        if thing.refresh_problem:
+            return f"The last refresh failed: {thing.refresh_problem}"
+        if not thing.enabled:
+            return "Switched off. Try a test sign-in, look at what it became, then switch it on."
+        return f"People sign in with it. {thing.get_protocol_display()}."
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: Any = None
+    ) -> HttpResponse:
+        messages.success(
+            request,
+            f"{obj} is connected, and still switched off. Give its administrator the addresses below, then try a "
+            "test sign-in.",
+        )
+        return HttpResponseRedirect(url_of(obj))
+
+
+def addresses(slug: str, protocol: str) -> list[tuple[str, str, str]]:
+    """What the administrator of the identity provider asks for: label, address before and after the short name."""
+    origin = settings.DAYPASS_ORIGIN
+    if protocol == Protocol.SAML:
+        return [
+            ("Reply address (ACS URL)", f"{origin}/saml/", "/acs/"),
+            ("Our entity id (audience)", f"{origin}/saml/", "/metadata/"),
+            ("Our metadata, for whoever reads it from an address", f"{origin}/saml/", "/metadata/"),
+            ("Sign-out address (SLO)", f"{origin}/saml/", "/sls/"),
+        ]
+    return [("Redirect URI", f"{origin}/oidc/", "/callback/")]
+
+
+@panel("accounts.identityprovider", position=10)
+def what_to_tell_them(request: HttpRequest, provider: IdentityProvider) -> Panel:
+    rows = [
+        (label, f"{before}{provider.slug}{after}")
+        for label, before, after in addresses(provider.slug, provider.protocol)
+    ]
+    return Panel(
+        "For the administrator of the identity provider",
+        "admin/addresses.html",
+        {"rows": rows, "saml": provider.protocol == Protocol.SAML},
+        note="These have to be entered there, exactly.",
+    )
+
+
+@panel("accounts.identityprovider", position=20)
+def test_sign_in(request: HttpRequest, provider: IdentityProvider) -> Panel:
+    tests = SignInTest.objects.filter(provider=provider, started_by=request.user.pk).order_by(
+        "-started_at"
+    )[:5]
+    return Panel(
+        "Test sign-in",
+        "admin/sign_in_tests.html",
+        {"provider": provider, "tests": tests},
+        note="Signs you in at the provider, shows what arrived and what it became, and grants nothing.",
+    )
+
+
+@panel("accounts.identityprovider", position=30)
+def certificates_of(request: HttpRequest, provider: IdentityProvider) -> Panel | None:
+    if provider.protocol != Protocol.SAML:
+        return None
+    now = timezone.now()
+    rows = []
+    for pem in provider.certificates:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        ends = certificate.not_valid_after_utc
+        rows.append(
+            {
+                "subject": certificate.subject.rfc4514_string() or NOTHING,
+                "ends": ends,
+                "colour": "red" if ends <= now else "amber" if ends - now < WARN_BEFORE else "",
+                "fingerprint": services.fingerprint(pem),
+            }
+        )
+    return Panel("Signing certificates", "admin/certificates.html", {"rows": rows})
+
+
+@panel("accounts.identityprovider", position=40)
+def keys_of(request: HttpRequest, provider: IdentityProvider) -> Panel | None:
+    if provider.protocol != Protocol.OIDC or not provider.discovery:
+        return None
+    shown = (
+        "authorization_endpoint",
+        "token_endpoint",
+        "jwks_uri",
+        "userinfo_endpoint",
+        "end_session_endpoint",
+    )
+    rows = [
+        (name.replace("_", " ").capitalize(), str(provider.discovery[name]))
+        for name in shown
+        if provider.discovery.get(name)
+    ]
+    rows.append(
+        (
+            "Keys",
+            ", ".join(str(key.get("kid", "?")) for key in provider.jwks.get("keys", ())) or "none",
+        )
+    )
+    return Panel("What it says about itself", "admin/attributes.html", {"rows": rows})
+
+
+# --- What providers contribute to other pages
+
+
+@contributes(attentions)
+def providers_in_trouble(request: HttpRequest) -> Iterable[Attention]:
+    now = timezone.now()
+    for provider in IdentityProvider.objects.filter(enabled=True):
+        if provider.refresh_problem:
+            yield Attention(
+                "wrong",
+                f"{provider} could not be refreshed. {provider.refresh_problem}",
+                url_of(provider),
+                "See the provider",
+            )
+        ends = provider.certificate_expires_at
+        if ends and ends <= now:
+            yield Attention(
+                "wrong",
+                f"The signing certificate of {provider} ended on {exact(ends)}. Ask its administrator for the new one.",
+                url_of(provider),
+                "See the provider",
+            )
+        elif ends and ends - now < WARN_BEFORE:
+            yield Attention(
+                "soon",
+                f"The signing certificate of {provider} ends in {plural((ends - now).days, 'day', 'days')}.",
+                url_of(provider),
+                "See the provider",
+            )
+
+
+@contributes(steps)
+def connect_a_provider(request: HttpRequest) -> Step:
+    providers = list(IdentityProvider.objects.all())
+    on = [p for p in providers if p.enabled]
+    broken = bool(on) and all(p.refresh_problem for p in on)
+    add_url = reverse("admin:accounts_identityprovider_add")
+    if on:
+        return Step(
+            10,
+            "Connect the company's identity provider",
+            "wrong" if broken else "done",
+            "It does not answer." if broken else ", ".join(str(p) for p in on),
+            url_of(on[0]),
+            "See it" if broken else "",
+        )
+    if providers:
+        return Step(
+            10,
+            "Connect the company's identity provider",
+            "waiting",
+            f"{providers[0]} is there, and still switched off.",
+            url_of(providers[0]),
+            "Switch it on",
+        )
+    return Step(
+        10,
+        "Connect the company's identity provider",
+        "waiting",
+        "By SAML 2.0 or OpenID Connect. Its metadata address or its issuer is enough to begin.",
+        add_url,
+        "Connect a provider",
+    )
+
+
+@contributes(steps)
+def try_a_sign_in(request: HttpRequest) -> Step:
+    worked = (
+        Person.objects.filter(provider__isnull=False).exists()
+        or SignInTest.objects.filter(finished_at__isnull=False, problem="").exists()
+    )
+    last = SignInTest.objects.filter(finished_at__isnull=False).order_by("-finished_at").first()
+    wrong = not worked and last is not None and bool(last.problem)
+    provider = last.provider if last else IdentityProvider.objects.first()
+    return Step(
+        20,
+        "Try a test sign-in",
+        "done" if worked else "wrong" if wrong else "waiting",
+        "Somebody signed in."
+        if worked
+        else last.problem
+        if wrong and last
+        else "Shows what arrives from the provider and what it becomes, and grants nothing.",
+        url_of(provider) if provider else reverse("admin:accounts_identityprovider_changelist"),
+        "" if worked else "Try it",
+    )
