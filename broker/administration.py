@@ -21,7 +21,13 @@ from broker import backoffice
 
 NAVIGATION: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("", (("Today", "index"),)),
-    ("Identity providers", (("Identity providers", "accounts_identityprovider_changelist"),)),
+    (
+        "Identity providers",
+        (
+            ("Identity providers", "accounts_identityprovider_changelist"),
+            ("What they say anew", "accounts_providerproposal_changelist"),
+        ),
+    ),
     (
         "People and groups",
         (
@@ -45,7 +51,11 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Audit", (("Audit log", "broker_auditevent_changelist"),)),
     (
         "Health and keys",
-        (("Health", "health"), ("Signing keys", "broker_signingkey_changelist")),
+        (
+            ("Health", "health"),
+            ("Signing keys", "broker_signingkey_changelist"),
+            ("Keys towards SAML providers", "accounts_serviceproviderkey_changelist"),
+        ),
     ),
 )
 """Task -> its pages, each by the name of its address."""

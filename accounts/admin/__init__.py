@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from accounts.admin import groups, people, providers
+from accounts.admin import groups, own_keys, people, proposals, providers
 
-__all__ = ["groups", "people", "providers"]
+__all__ = ["groups", "own_keys", "people", "proposals", "providers"]

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 
 from accounts import services
 
-WARN_BEFORE = timedelta(days=30)
+WARN_BEFORE = timedelta(days=60)
 
 
 def plural(count: int, one: str, many: str) -> str:

@@ -12,7 +12,9 @@ from accounts.admin.claim_maps import ClaimMapFields, claim_map_of
 from accounts.admin.common import by
 from accounts.models import (
     SLUG,
+    Encryption,
     IdentityProvider,
+    Pinning,
     Protocol,
 )
 from accounts.rules import PRESETS, ClaimMap
@@ -45,7 +47,17 @@ class ProviderForm(ClaimMapFields, ServiceForm):
         required=False,
         help_text="Where its attributes usually are. All of it can be changed after a first test sign-in.",
     )
+    pinning = forms.ChoiceField(
+        label="New keys are believed by",
+        required=False,
+        help_text="An administrator: Daypass shows what is new and waits. Addresses wait in any case, except where the "
+        "signer of the metadata vouches for them.",
+    )
+    seen = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+    """What was known of the provider when the page was made: a refresh may have been quicker than its reader."""
+
     protocol: Protocol
+    policies: Sequence[Pinning] = ()
     presets: Sequence[tuple[str, str]] = ()
 
     class Meta:
@@ -57,9 +69,13 @@ class ProviderForm(ClaimMapFields, ServiceForm):
         self.adding = self.instance._state.adding
         preset: Any = self.fields["preset"]
         preset.choices = self.presets
+        pinning: Any = self.fields["pinning"]
+        pinning.choices = [(policy.value, policy.label) for policy in self.policies]
+        pinning.initial = self.policies[0].value
         if self.adding:
             for name in [name for name in self.fields if name.startswith("map_")]:
                 del self.fields[name]
+            del self.fields["seen"]
         else:
             del self.fields["preset"]
             self.fields["slug"].disabled = True
@@ -71,6 +87,7 @@ class ProviderForm(ClaimMapFields, ServiceForm):
                 }
             )
             self.initial.update(self.answers(ClaimMap.from_json(self.instance.claim_map or {})))
+            self.initial["seen"] = services.trust_mark(self.instance)
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
@@ -88,6 +105,12 @@ class ProviderForm(ClaimMapFields, ServiceForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if not self.adding and cleaned.get("seen") != services.trust_mark(self.instance):
+            self.add_error(
+                None,
+                "The provider's keys or addresses have changed since this page was opened, by a refresh or by another "
+                "administrator. Open it again and enter what you want to change.",
+            )
         if not self.adding and not self.errors:
             try:
                 self.claim_map = claim_map_of(cleaned)
@@ -108,6 +131,7 @@ class ProviderForm(ClaimMapFields, ServiceForm):
             made.claim_map = self.claim_map.to_json()
         made.name = self.cleaned_data["name"]
         made.position = self.cleaned_data["position"] or 0
+        made.pinning = self.cleaned_data["pinning"] or self.policies[0]
         return made
 
     def at_field(self, error: DaypassError) -> str | None:
@@ -123,6 +147,7 @@ class SamlProviderForm(ProviderForm):
     """SAML: by the address of the metadata, by pasted metadata, or by its parts. One of the three is enough."""
 
     protocol = Protocol.SAML
+    policies = (Pinning.APPROVE, Pinning.SIGNED, Pinning.FOLLOW)
     presets = (
         ("saml", "Any SAML 2.0 identity provider"),
         ("okta-saml", "Okta"),
@@ -134,7 +159,7 @@ class SamlProviderForm(ProviderForm):
         required=False,
         max_length=500,
         widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false", "inputmode": "url"}),
-        help_text="The best way: Daypass follows new certificates by itself, every hour. For example "
+        help_text="The best way: Daypass looks every hour for new certificates. For example "
         "https://example.okta.com/app/exk1abc/sso/saml/metadata.",
     )
     metadata_xml = forms.CharField(
@@ -178,9 +203,26 @@ class SamlProviderForm(ProviderForm):
         help_text="The assertion always has to be. Switch off only for a provider that cannot sign both.",
     )
 
+    encryption = forms.ChoiceField(
+        label="Encrypted assertions",
+        required=False,
+        choices=Encryption.choices,
+        initial=Encryption.REFUSED,
+        help_text="With AES-GCM and RSA-OAEP only. The connection is encrypted already; choose it where the provider "
+        "or a rule of yours asks for it. A certificate to encrypt for is in the metadata then.",
+    )
+    metadata_signers = forms.CharField(
+        label="Signers of its metadata",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "typed", "spellcheck": "false"}),
+        help_text="PEM certificates of whoever signs the metadata, for example a federation's. Only where the signer "
+        "decides; several while the signer changes its key.",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.adding:
+            self.initial["metadata_signers"] = "\n".join(self.instance.metadata_signers)
             self.initial["certificates"] = "\n".join(self.instance.certificates)
             self.initial["metadata_xml"] = ""
             self.fields["metadata_xml"].label = "Replace by pasted metadata"
@@ -218,10 +260,14 @@ class SamlProviderForm(ProviderForm):
             setattr(made, part, values[part].strip())
         made.certificates = pem_blocks(values["certificates"])
         made.response_signed = values["response_signed"]
+        made.encryption = values["encryption"] or made.encryption
+        made.metadata_signers = pem_blocks(values["metadata_signers"])
         return services.save_provider(made, by=by(self.request))
 
     def at_field(self, error: DaypassError) -> str | None:
         said = error.message.lower()
+        if "signer" in said:
+            return "metadata_signers"
         if self.cleaned_data.get("metadata_xml", "").strip():
             return "metadata_xml"
         if "certificate" in said:
@@ -244,6 +290,7 @@ class OidcProviderForm(ProviderForm):
     """OpenID Connect: by the issuer, whose discovery document says the rest."""
 
     protocol = Protocol.OIDC
+    policies = (Pinning.FOLLOW, Pinning.APPROVE)
     presets = (
         ("oidc", "Any OpenID Connect provider"),
         ("entra-oidc", "Microsoft Entra ID"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from django.conf import settings
@@ -17,6 +19,7 @@ from django.http import (
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from accounts import services
 from accounts.admin.common import WARN_BEFORE, by, chip, plural
@@ -25,8 +28,10 @@ from accounts.models import (
     IdentityProvider,
     Person,
     Protocol,
+    ProviderProposal,
     SignInTest,
 )
+from accounts.pinning import thumbprint
 from broker.backoffice import (
     NOTHING,
     Attention,
@@ -42,8 +47,13 @@ from broker.backoffice import (
     steps,
     url_of,
 )
-from broker.errors import ProviderUnavailable
+from broker.errors import BadInput, ProviderUnavailable
 from broker.templatetags.backoffice import exact, moment
+
+ASKED_BY_HAND_EVERY = timedelta(seconds=15)
+
+EARLY = ("Waits for you", "For the administrator of the identity provider", "Test sign-in")
+"""Panels that stand above the form."""
 
 
 def _switch_on(request: HttpRequest, provider: IdentityProvider) -> str:
@@ -61,14 +71,29 @@ def _switch_off(request: HttpRequest, provider: IdentityProvider) -> str:
 
 
 def _refresh(request: HttpRequest, provider: IdentityProvider) -> str:
-    if services.refresh_provider(provider.pk):
-        return f"{provider} answered; what it says now is in use."
+    now = timezone.now()
+    if services.ask_for_refresh(provider, now, at_most_every=ASKED_BY_HAND_EVERY):
+        return f"The worker asks {provider} now. Open this page again in a few seconds."
     stored = IdentityProvider.objects.get(pk=provider.pk)
-    raise ProviderUnavailable(f"{provider}: {stored.refresh_problem}", retry=True)
+    if stored.refresh_asked_at and now - stored.refresh_asked_at < ASKED_BY_HAND_EVERY:
+        raise BadInput(f"{provider} is being asked already. Open this page again in a few seconds.")
+    raise ProviderUnavailable(
+        "The queue does not take the task: is Redis there, and is a worker running?", retry=True
+    )
 
 
-def _refreshable(provider: IdentityProvider) -> bool:
-    return bool(provider.metadata_url or provider.issuer)
+def _begin_anywhere(request: HttpRequest, provider: IdentityProvider) -> str:
+    stored = IdentityProvider.objects.get(pk=provider.pk)
+    stored.idp_initiated = True
+    services.save_provider(stored, by=by(request))
+    return f"Sign-in may begin at {provider} now. People confirm who they are before they are in."
+
+
+def _begin_here(request: HttpRequest, provider: IdentityProvider) -> str:
+    stored = IdentityProvider.objects.get(pk=provider.pk)
+    stored.idp_initiated = False
+    services.save_provider(stored, by=by(request))
+    return f"Sign-in with {provider} begins at Daypass only."
 
 
 def _switch_off_warning(provider: IdentityProvider) -> str:
@@ -87,7 +112,25 @@ class IdentityProviderAdmin(DaypassAdmin):
     ordering = ("position", "name")
     deeds = (
         Deed("enable", "Switch on", _switch_on, available=lambda provider: not provider.enabled),
-        Deed("refresh", "Refresh metadata now", _refresh, available=_refreshable),
+        Deed("refresh", "Refresh now", _refresh, available=services.refreshable),
+        Deed(
+            "begin-anywhere",
+            "Let sign-in begin there",
+            _begin_anywhere,
+            available=lambda p: p.protocol == Protocol.SAML and not p.idp_initiated,
+            warn=lambda p: (
+                f"An answer of {p} that Daypass did not ask for can begin a sign-in then. Whoever gets a person's "
+                "browser to post one decides as whom they come, so people are asked to confirm who they are. A tile "
+                "in the provider's portal does not need this: let it point to Daypass's sign-on page."
+            ),
+            danger=True,
+        ),
+        Deed(
+            "begin-here",
+            "Let sign-in begin here only",
+            _begin_here,
+            available=lambda p: p.idp_initiated,
+        ),
         Deed(
             "disable",
             "Switch off",
@@ -127,7 +170,7 @@ class IdentityProviderAdmin(DaypassAdmin):
 
     @admin.display(description="refreshed", ordering="refreshed_at")
     def checked(self, provider: IdentityProvider) -> str:
-        return moment(provider.refreshed_at) if _refreshable(provider) else "by hand"
+        return moment(provider.refreshed_at) if services.refreshable(provider) else "by hand"
 
     @admin.display(description="certificate ends", ordering="certificate_expires_at")
     def certificate(self, provider: IdentityProvider) -> str:
@@ -172,7 +215,12 @@ class IdentityProviderAdmin(DaypassAdmin):
         collapsed = ("collapse", "no-optional")
         people = (
             "Who it is",
-            {"fields": (("name", "slug"), "preset" if obj is None else "position")},
+            {
+                "fields": (
+                    ("name", "slug"),
+                    *(("preset",) if obj is None else ("position", "seen")),
+                )
+            },
         )
         if protocol == Protocol.SAML:
             sets = [
@@ -192,10 +240,21 @@ class IdentityProviderAdmin(DaypassAdmin):
                             "entity_id",
                             ("sso_url", "slo_url"),
                             "certificates",
-                            "response_signed",
                         ),
                         "classes": collapsed,
                         "description": "Filled in from the metadata where there is some.",
+                    },
+                ),
+                (
+                    "What is asked of it",
+                    {
+                        "fields": (
+                            ("pinning", "encryption"),
+                            "metadata_signers",
+                            "response_signed",
+                        ),
+                        "classes": collapsed if obj is None else ("no-optional",),
+                        "description": "Whatever its metadata says, these stay as they are here.",
                     },
                 ),
             ]
@@ -207,7 +266,11 @@ class IdentityProviderAdmin(DaypassAdmin):
                 (
                     "Details",
                     {
-                        "fields": (("scopes", "id_token_algorithm"), "groups_from_userinfo"),
+                        "fields": (
+                            ("scopes", "id_token_algorithm"),
+                            "pinning",
+                            "groups_from_userinfo",
+                        ),
                         "classes": collapsed,
                     },
                 ),
@@ -247,6 +310,37 @@ class IdentityProviderAdmin(DaypassAdmin):
             return "Switched off. Try a test sign-in, look at what it became, then switch it on."
         return f"People sign in with it. {thing.get_protocol_display()}."
 
+    def facts(self, request: HttpRequest, thing: IdentityProvider) -> Sequence[tuple[str, Any]]:
+        told: list[tuple[str, Any]] = [
+            ("State", self.state(thing)),
+            ("New keys are believed by", thing.get_pinning_display()),
+        ]
+        if thing.protocol == Protocol.SAML:
+            told += [
+                ("Assertions", thing.get_encryption_display()),
+                (
+                    "Sign-in begins",
+                    format_html("here, or at the provider {}", chip("less safe", "amber"))
+                    if thing.idp_initiated
+                    else "here only",
+                ),
+            ]
+        if not services.refreshable(thing):
+            return [*told, ("Refreshed", "never: its metadata was entered by hand")]
+        told += [
+            ("Refreshed", exact(thing.refreshed_at) or "not yet"),
+            ("Next time", exact(thing.refresh_due_at) if thing.enabled else "when it is on"),
+        ]
+        if thing.refresh_problem:
+            told.append(("Last problem", thing.refresh_problem))
+        if thing.metadata_valid_until:
+            told.append(("Metadata valid until", exact(thing.metadata_valid_until)))
+        return told
+
+    def page(self, request: HttpRequest, thing: IdentityProvider) -> dict[str, Any]:
+        """What waits, and what is needed to connect it, stand above the form; what is known stands below."""
+        return {**super().page(request, thing), "early": EARLY}
+
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: Any = None
     ) -> HttpResponse:
@@ -268,13 +362,17 @@ def addresses(slug: str, protocol: str) -> list[tuple[str, str, str]]:
             ("Our metadata, for whoever reads it from an address", f"{origin}/saml/", "/metadata/"),
             ("Sign-out address (SLO)", f"{origin}/saml/", "/sls/"),
         ]
-    return [("Redirect URI", f"{origin}/oidc/", "/callback/")]
+    return [
+        ("Redirect URI", f"{origin}/oidc/", "/callback/"),
+        ("After sign-out (post-logout redirect URI)", f"{origin}/signed-out/", ""),
+        ("Back-channel logout URI", f"{origin}/oidc/", "/logout/"),
+    ]
 
 
 @panel("accounts.identityprovider", position=10)
 def what_to_tell_them(request: HttpRequest, provider: IdentityProvider) -> Panel:
     rows = [
-        (label, f"{before}{provider.slug}{after}")
+        (label, f"{before}{provider.slug}{after}" if after else before)
         for label, before, after in addresses(provider.slug, provider.protocol)
     ]
     return Panel(
@@ -302,45 +400,78 @@ def test_sign_in(request: HttpRequest, provider: IdentityProvider) -> Panel:
 def certificates_of(request: HttpRequest, provider: IdentityProvider) -> Panel | None:
     if provider.protocol != Protocol.SAML:
         return None
+    return Panel(
+        "Signing certificates",
+        "admin/certificates.html",
+        {"rows": certificate_rows(provider.certificates), "signers": False},
+        note="Any of them may sign. One that has ended is not believed any more.",
+    )
+
+
+@panel("accounts.identityprovider", position=31)
+def signers_of(request: HttpRequest, provider: IdentityProvider) -> Panel | None:
+    if not provider.metadata_signers:
+        return None
+    return Panel(
+        "Signers of its metadata",
+        "admin/certificates.html",
+        {"rows": certificate_rows(provider.metadata_signers)},
+    )
+
+
+def certificate_rows(pems: Iterable[str]) -> list[dict[str, Any]]:
+    """Certificates as people tell them apart: subject, fingerprint, validity."""
     now = timezone.now()
     rows = []
-    for pem in provider.certificates:
+    for pem in pems:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         ends = certificate.not_valid_after_utc
         rows.append(
             {
                 "subject": certificate.subject.rfc4514_string() or NOTHING,
+                "begins": certificate.not_valid_before_utc,
                 "ends": ends,
                 "colour": "red" if ends <= now else "amber" if ends - now < WARN_BEFORE else "",
                 "fingerprint": services.fingerprint(pem),
             }
         )
-    return Panel("Signing certificates", "admin/certificates.html", {"rows": rows})
+    living = [row for row in rows if row["colour"] != "red"]
+    for row in rows:
+        row["only"] = living == [row]
+    return rows
 
 
 @panel("accounts.identityprovider", position=40)
 def keys_of(request: HttpRequest, provider: IdentityProvider) -> Panel | None:
     if provider.protocol != Protocol.OIDC or not provider.discovery:
         return None
-    shown = (
-        "authorization_endpoint",
-        "token_endpoint",
-        "jwks_uri",
-        "userinfo_endpoint",
-        "end_session_endpoint",
-    )
-    rows = [
-        (name.replace("_", " ").capitalize(), str(provider.discovery[name]))
-        for name in shown
-        if provider.discovery.get(name)
+    endpoints = [
+        (name.replace("_", " ").capitalize(), str(value))
+        for name, value in provider.discovery.items()
+        if name.endswith(("_endpoint", "_uri"))
     ]
-    rows.append(
-        (
-            "Keys",
-            ", ".join(str(key.get("kid", "?")) for key in provider.jwks.get("keys", ())) or "none",
-        )
+    origins = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for _, url in endpoints}
+    return Panel(
+        "What it says about itself",
+        "admin/provider_keys.html",
+        {
+            "endpoints": endpoints,
+            "origins": sorted(origins),
+            "keys": key_rows(provider.jwks.get("keys", ())),
+        },
     )
-    return Panel("What it says about itself", "admin/attributes.html", {"rows": rows})
+
+
+def key_rows(keys: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """JSON Web Keys as people tell them apart: name, kind, thumbprint (RFC 7638)."""
+    return [
+        {
+            "kid": key.get("kid") or NOTHING,
+            "kind": " ".join(filter(None, (key.get("kty"), key.get("crv"), key.get("alg")))),
+            "thumbprint": thumbprint(key),
+        }
+        for key in keys
+    ]
 
 
 # --- What providers contribute to other pages
@@ -357,21 +488,64 @@ def providers_in_trouble(request: HttpRequest) -> Iterable[Attention]:
                 url_of(provider),
                 "See the provider",
             )
-        ends = provider.certificate_expires_at
-        if ends and ends <= now:
+    for proposal in ProviderProposal.objects.filter(state=ProviderProposal.State.OPEN):
+        yield Attention(
+            "soon",
+            f"{proposal.provider} says something new about itself, found {moment_in_words(proposal.found_at)}. Nothing "
+            "of it is believed until an administrator has looked.",
+            url_of(proposal),
+            "Look at it",
+        )
+    for ending in services.endings(now):
+        yield from _ending(ending, now)
+
+
+def moment_in_words(at: datetime) -> str:
+    return f"on {exact(at)}"
+
+
+def _ending(ending: services.Ending, now: datetime) -> Iterable[Attention]:
+    over = ending.ends <= now
+    left = plural(ending.days_left(now), "day", "days")
+    if ending.key is not None:
+        ended = "has ended" if over else f"ends in {left}"
+        yield Attention(
+            "wrong" if over and ending.last else "soon",
+            f"Daypass's own {ending.name} key towards SAML providers {ended}. Prepare the next one.",
+            url_of(ending.key),
+            "See the key",
+        )
+        return
+    provider = ending.provider
+    assert provider is not None
+    what = {
+        "certificate": f"signing certificate of {provider} ({ending.name})",
+        "signer": f"certificate that signs the metadata of {provider} ({ending.name})",
+        "metadata": f"metadata of {provider}",
+    }[ending.what]
+    if not ending.last:
+        if not over:
             yield Attention(
-                "wrong",
-                f"The signing certificate of {provider} ended on {exact(ends)}. Ask its administrator for the new one.",
+                "note",
+                f"The {what} ends in {left}; another one is there to stand in for it.",
                 url_of(provider),
                 "See the provider",
             )
-        elif ends and ends - now < WARN_BEFORE:
-            yield Attention(
-                "soon",
-                f"The signing certificate of {provider} ends in {plural((ends - now).days, 'day', 'days')}.",
-                url_of(provider),
-                "See the provider",
-            )
+        return
+    if over:
+        yield Attention(
+            "wrong",
+            f"The {what} ended on {exact(ending.ends)}, and nobody signs in with it. Ask its administrator.",
+            url_of(provider),
+            "See the provider",
+        )
+        return
+    yield Attention(
+        "soon",
+        f"The {what} ends in {left}, and nothing is there to stand in for it.",
+        url_of(provider),
+        "See the provider",
+    )
 
 
 @contributes(steps)

@@ -64,6 +64,7 @@ from accounts.services.refreshing import (
 )
 from accounts.services.sessions import end_by_provider, forget_session, note_session
 from accounts.services.trials import TEST_KEPT, finish_test, start_test
+from accounts.services.trust import trust_mark
 
 __all__ = [
     "MAX_GROUPS_OF_A_PROVIDER",
@@ -117,6 +118,7 @@ __all__ = [
     "signed_out",
     "signing_keys",
     "start_test",
+    "trust_mark",
     "unwrap_content_key",
     "update_group",
     "warn_expiring",

@@ -39,7 +39,12 @@ def refreshable(provider: IdentityProvider) -> bool:
     return bool(provider.issuer if provider.protocol == Protocol.OIDC else provider.metadata_url)
 
 
-def ask_for_refresh(provider: IdentityProvider, now: datetime) -> bool:
+def ask_for_refresh(
+    provider: IdentityProvider,
+    now: datetime,
+    *,
+    at_most_every: timedelta = REFRESH_ASKED_AT_MOST_EVERY,
+) -> bool:
     """Queue a refresh of this provider, at most once in five minutes, however many ask at the same moment.
 
     The refresh itself is the worker's: nothing is fetched here, so that no stranger makes Daypass call anybody.
@@ -47,8 +52,7 @@ def ask_for_refresh(provider: IdentityProvider, now: datetime) -> bool:
     for again soon.
     """
     asked = IdentityProvider.objects.filter(
-        Q(refresh_asked_at__isnull=True)
-        | Q(refresh_asked_at__lte=now - REFRESH_ASKED_AT_MOST_EVERY),
+        Q(refresh_asked_at__isnull=True) | Q(refresh_asked_at__lte=now - at_most_every),
         pk=provider.pk,
     ).update(refresh_asked_at=now)
     if not asked:

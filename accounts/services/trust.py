@@ -7,7 +7,7 @@ from typing import Any
 
 from accounts import outbound, saml
 from accounts.models import IdentityProvider, Protocol
-from accounts.pinning import Key, Trust, jwk_keys, thumbprint
+from accounts.pinning import Key, Trust, digest, jwk_keys, thumbprint
 from accounts.services.keys import fingerprint
 
 
@@ -87,6 +87,12 @@ def trusted_facts(provider: IdentityProvider) -> dict[str, Any]:
     facts = facts_of(provider)
     names = ("sso_url", "slo_url", "certificates", "endpoints", "keys")
     return {name: facts[name] for name in names}
+
+
+def trust_mark(provider: IdentityProvider) -> str:
+    """A digest of what is believed about a stored provider, to notice that it changed under somebody's hands."""
+    stored = IdentityProvider.objects.get(pk=provider.pk)
+    return digest(stored.pk, {**trusted_facts(stored), "metadata_url": stored.metadata_url})
 
 
 def keys_in_words(keys: Any) -> list[str]:

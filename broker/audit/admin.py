@@ -122,6 +122,11 @@ def plainly(value: Any) -> str:
     return NOTHING if value is None or value == "" else str(value)
 
 
+def number_in(text: str) -> str:
+    """A reference number as it is kept, from what somebody took down on the telephone."""
+    return text.upper().replace("-", "").replace(" ", "")
+
+
 def _subject_link(event: AuditEvent) -> str:
     said = " ".join(filter(None, (event.subject_type, event.data.get("label", "")))) or NOTHING
     page = _PAGES.get(event.subject_type)
@@ -184,7 +189,7 @@ class AuditEventAdmin(DetailAdmin):
         if not text:
             return queryset, False
         where = (
-            Q(reference=text.upper())
+            Q(reference=number_in(text))
             | Q(actor_id=text)
             | Q(actor=text)
             | Q(subject_id=text)
@@ -379,6 +384,24 @@ def history(request: HttpRequest, thing: Any) -> Panel | None:
     )
 
 
+@panel("accounts.identityprovider", position=25)
+def refusals_of_provider(request: HttpRequest, provider: Any) -> Panel:
+    """The real reasons, by the numbers that people were shown."""
+    found = AuditEvent.objects.filter(
+        subject_id=str(provider.pk), kind=Kind.SIGN_IN_REFUSED.value
+    ).order_by("-seq")[:8]
+    rows = [{"event": event, "url": url_of(event)} for event in found]
+    return Panel(
+        "Refused sign-ins",
+        "admin/refusals.html",
+        {
+            "rows": rows,
+            "all_url": list_url(AuditEvent, kind=Kind.SIGN_IN_REFUSED.value, q=str(provider.pk)),
+        },
+        note="What people saw was one sentence and the number. Any number leads here from the search above.",
+    )
+
+
 def _last_verified(head: AuditHead) -> datetime:
     """When the log was last verified; a log that never was counts from its first event."""
     if head.verified_at is not None:
@@ -458,7 +481,7 @@ def refusals_today(request: HttpRequest) -> Iterable[Figure]:
 @contributes(finders)
 def by_reference(text: str) -> Iterable[Hit]:
     """A reference number that an employee was shown finds the event with the real reason."""
-    word = text.upper().replace("-", "").replace(" ", "")
+    word = number_in(text)
     if len(word) != 8 or not word.isalnum():
         return
     for event in AuditEvent.objects.filter(reference=word).order_by("-seq")[:5]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.messages import get_messages
+from django.utils import timezone
 
 from accounts import services
 from accounts.admin.claim_maps import read_path, written
-from accounts.models import IdentityProvider, SignInTest
+from accounts.models import IdentityProvider, ProviderProposal, ServiceProviderKey, SignInTest
+from accounts.pinning import thumbprint
+from accounts.services import queueing
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
+from broker.celery import app as celery
 from tests import factories as make
 from tests.accounts.idp_saml import SamlIdp, certificate
+from tests.admin.conftest import browser_at_origin
 
 pytestmark = pytest.mark.django_db
 
@@ -395,19 +402,54 @@ def test_switching_off_says_first_how_many_people_it_shuts_out(admin_client, ada
     assert okta.enabled
 
 
-def test_a_refresh_that_fails_is_told_with_its_reason(admin_client, keycloak, web):
+@pytest.fixture
+def at_once():
+    """Tasks run where they are sent from."""
+    celery.conf.task_always_eager = True
+    yield
+    celery.conf.task_always_eager = False
+
+
+def said_in(answer) -> str:
+    return " ".join(str(message) for message in get_messages(answer.wsgi_request))
+
+
+def page_of(client, provider) -> str:
+    return client.get(f"/admin/accounts/identityprovider/{provider.pk}/change/").content.decode()
+
+
+def test_a_refresh_that_fails_is_told_with_its_reason(admin_client, keycloak, web, at_once):
     web.pages.clear()
 
     answer = admin_client.post(f"/admin/accounts/identityprovider/{keycloak.pk}/do/refresh/")
 
-    said = [str(message) for message in get_messages(answer.wsgi_request)]
-    assert any("Keycloak: " in one for one in said)
+    assert "The worker asks Keycloak now" in said_in(answer)
+    assert "The last refresh failed: " in page_of(admin_client, keycloak)
     page = admin_client.get("/admin/").content.decode()
     assert (
         "Keycloak could not be refreshed" not in page
     )  # switched off: nobody is kept from working
     IdentityProvider.objects.update(enabled=True)
     assert "Keycloak could not be refreshed" in admin_client.get("/admin/").content.decode()
+
+
+def test_a_refresh_is_the_workers_and_not_made_twice_at_once(admin_client, keycloak, web):
+    web.asked.clear()
+    url = f"/admin/accounts/identityprovider/{keycloak.pk}/do/refresh/"
+
+    first, second = admin_client.post(url), admin_client.post(url)
+
+    assert "The worker asks Keycloak now" in said_in(first)
+    assert "is being asked already" in said_in(second)
+    assert web.asked == []
+
+
+def test_without_a_queue_it_is_said(admin_client, keycloak, monkeypatch):
+    monkeypatch.setattr(queueing, "queue_refresh", lambda provider_id: False)
+
+    answer = admin_client.post(f"/admin/accounts/identityprovider/{keycloak.pk}/do/refresh/")
+
+    assert "queue does not take the task" in said_in(answer)
 
 
 def test_a_test_sign_in_is_a_button_and_its_result_is_linked(admin_client, ada, keycloak):
@@ -428,15 +470,306 @@ def test_the_short_name_stays_what_it_was(admin_client, keycloak):
     assert keycloak.slug == "keycloak"
 
 
-def test_a_certificate_that_ends_soon_is_told_on_the_first_page(admin_client):
-    from datetime import timedelta
+# --- What ends
 
-    from django.utils import timezone
 
-    make.provider(
-        "acme",
-        protocol="saml",
-        certificate_expires_at=timezone.now() + timedelta(days=5, hours=1),
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        ((5,), "(CN=idp) ends in 4 days, and nothing is there to stand in for it"),
+        ((0,), "ended on"),
+        ((5, 300), "ends in 4 days; another one is there"),
+    ],
+)
+def test_a_certificate_that_ends_is_told_on_the_first_page(admin_client, days, told):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    make.provider("acme", protocol="saml", certificates=[certificate(key, days=d) for d in days])
+
+    assert told in admin_client.get("/admin/").content.decode()
+
+
+def test_our_own_key_that_ends_is_told_on_the_first_page(admin_client):
+    key = services.service_provider_key(now=timezone.now() - timedelta(days=3650 - 20, hours=-1))
+
+    page = admin_client.get("/admin/").content.decode()
+
+    assert "signing key towards SAML providers ends in 20 days" in page
+    assert f"/admin/accounts/serviceproviderkey/{key.pk}/change/" in page
+
+
+# --- What is asked of a SAML provider
+
+
+@pytest.fixture
+def acme(admin_client, idp, web) -> IdentityProvider:
+    """A SAML provider by the address of its metadata."""
+    web.xml("/metadata", idp.metadata)
+    admin_client.post(f"{ADD}?protocol=saml", saml_form(metadata_url=f"{web.url}/metadata"))
+    return IdentityProvider.objects.get(slug="acme")
+
+
+def test_a_saml_provider_begins_with_the_strictest_answers(acme):
+    assert (acme.pinning, acme.encryption, acme.idp_initiated) == ("approve", "refused", False)
+
+
+def test_an_oidc_provider_follows_the_keys_at_the_same_address(keycloak):
+    assert keycloak.pinning == "follow"
+
+
+def test_encryption_is_chosen_and_its_certificate_shown_then(admin_client, acme):
+    change_form(admin_client, acme, encryption="required")
+
+    acme.refresh_from_db()
+    assert acme.encryption == "required"
+    assert changed()[-1].data["after"]["encryption"] == "required"
+    metadata = admin_client.get("/saml/acme/metadata/", secure=True).content.decode()
+    assert 'use="encryption"' in metadata
+
+
+def test_a_signer_has_to_have_signed_what_is_there(admin_client, acme, errors_of):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    none = change_form(admin_client, acme, pinning="signed")
+    other = change_form(admin_client, acme, pinning="signed", metadata_signers=certificate(key))
+
+    assert "signer" in errors_of(none)["metadata_signers"]
+    assert errors_of(other)
+    acme.refresh_from_db()
+    assert acme.pinning == "approve"
+
+
+def test_sign_in_begins_at_the_provider_only_after_a_plain_warning(admin_client, acme):
+    url = f"/admin/accounts/identityprovider/{acme.pk}/do/begin-anywhere/"
+
+    page = admin_client.get(url).content.decode()
+    acme.refresh_from_db()
+    assert not acme.idp_initiated
+    assert "that Daypass did not ask for" in page
+
+    admin_client.post(url)
+
+    acme.refresh_from_db()
+    assert acme.idp_initiated
+    assert changed()[-1].data["before"]["idp_initiated"] is False
+    assert changed()[-1].data["after"]["idp_initiated"] is True
+    assert "less safe" in page_of(admin_client, acme)
+    admin_client.post(f"/admin/accounts/identityprovider/{acme.pk}/do/begin-here/")
+    acme.refresh_from_db()
+    assert not acme.idp_initiated
+
+
+def test_sign_in_never_begins_at_an_oidc_provider(admin_client, keycloak):
+    admin_client.post(f"/admin/accounts/identityprovider/{keycloak.pk}/do/begin-anywhere/")
+
+    keycloak.refresh_from_db()
+    assert not keycloak.idp_initiated
+
+
+def test_a_form_that_was_opened_before_a_refresh_does_not_bring_old_keys_back(
+    admin_client, acme, web, errors_of
+):
+    url = f"/admin/accounts/identityprovider/{acme.pk}/change/"
+    form = admin_client.get(url).context["adminform"].form
+    filled = {n: form[n].value() for n in form.fields if form[n].value() not in (None, False)}
+    renewed = SamlIdp()
+    IdentityProvider.objects.update(certificates=[renewed.certificate])
+
+    answer = admin_client.post(url, filled)
+
+    assert "have changed since this page was opened" in str(errors_of(answer))
+    acme.refresh_from_db()
+    assert acme.certificates == [renewed.certificate]
+
+
+# --- What a provider says anew
+
+
+@pytest.fixture
+def renewed(acme, web) -> SamlIdp:
+    """The provider publishes another certificate and another address; a refresh has found it."""
+    made = SamlIdp(sso_url="https://elsewhere.example/sso")
+    web.xml("/metadata", made.metadata)
+    services.refresh_provider(acme.pk)
+    return made
+
+
+def decide(client, proposal, decision: str, digest: str = ""):
+    return client.post(
+        f"/admin/accounts/providerproposal/{proposal.pk}/decide/",
+        {"decision": decision, "digest": digest or proposal.digest},
     )
 
-    assert "Acme ends in 5 days" in admin_client.get("/admin/").content.decode()
+
+def test_what_waits_is_on_the_first_page_and_on_the_providers_page(admin_client, acme, renewed):
+    proposal = ProviderProposal.objects.get()
+
+    first = admin_client.get("/admin/").content.decode()
+    page = page_of(admin_client, acme)
+    own = admin_client.get(
+        f"/admin/accounts/providerproposal/{proposal.pk}/change/"
+    ).content.decode()
+
+    assert "says something new" in first
+    assert f"/admin/accounts/providerproposal/{proposal.pk}/change/" in first
+    for shown in (page, own):
+        for fact in (
+            services.fingerprint(acme.certificates[0]),
+            services.fingerprint(renewed.certificate),
+            "https://idp.example/sso",
+            "https://elsewhere.example/sso",
+            proposal.digest,
+        ):
+            assert fact in shown
+    assert page.index("Waits for you") < page.index('id="settings"')
+
+
+def test_exactly_what_was_shown_is_believed(admin_client, ada, acme, renewed):
+    proposal = ProviderProposal.objects.get()
+
+    other = decide(admin_client, proposal, "believe", digest="0" * 64)
+    acme.refresh_from_db()
+    assert "not what you were shown" in said_in(other)
+    assert acme.sso_url == "https://idp.example/sso"
+
+    decide(admin_client, proposal, "believe")
+
+    acme.refresh_from_db()
+    assert acme.certificates == [renewed.certificate]
+    assert acme.sso_url == "https://elsewhere.example/sso"
+    event = changed()[-1]
+    assert event.actor == "ada"
+    assert event.data["before"]["sso_url"] == "https://idp.example/sso"
+    assert "Waits for you" not in page_of(admin_client, acme)
+
+
+def test_dismissing_it_is_recorded_and_asks_no_more(admin_client, acme, renewed):
+    proposal = ProviderProposal.objects.get()
+
+    decide(admin_client, proposal, "dismiss")
+    services.refresh_provider(acme.pk)
+
+    acme.refresh_from_db()
+    assert acme.sso_url == "https://idp.example/sso"
+    assert "says something new" not in admin_client.get("/admin/").content.decode()
+    event = AuditEvent.objects.get(kind="provider.proposal_dismissed")
+    assert event.actor == "ada"
+
+
+def test_nobody_else_decides(acme, renewed, employee_client):
+    proposal = ProviderProposal.objects.get()
+
+    for client in (employee_client, browser_at_origin()):
+        decide(client, proposal, "believe")
+
+    proposal.refresh_from_db()
+    assert proposal.state == "open"
+    acme.refresh_from_db()
+    assert acme.sso_url == "https://idp.example/sso"
+
+
+def test_a_link_decides_nothing(admin_client, acme, renewed):
+    proposal = ProviderProposal.objects.get()
+
+    answer = admin_client.get(
+        f"/admin/accounts/providerproposal/{proposal.pk}/decide/",
+        {"decision": "believe", "digest": proposal.digest},
+    )
+
+    assert answer.status_code == 405
+
+
+def test_a_new_token_endpoint_says_that_the_secret_is_forgotten(admin_client, keycloak, web):
+    discovery_on(web, token_path="/other-token")
+    services.refresh_provider(keycloak.pk)
+    proposal = ProviderProposal.objects.get()
+
+    page = page_of(admin_client, keycloak)
+    answer = decide(admin_client, proposal, "believe")
+
+    assert "is forgotten if you believe this" in page
+    assert "give the client secret again" in said_in(answer)
+    keycloak.refresh_from_db()
+    assert keycloak.client_secret_sealed == ""
+
+
+# --- What a provider's page says
+
+
+def test_an_oidc_page_says_what_the_other_side_needs_and_which_keys_are_believed(
+    admin_client, keycloak, web
+):
+    page = page_of(admin_client, keycloak)
+
+    for fact in (
+        "https://daypass.test/oidc/keycloak/callback/",
+        "https://daypass.test/oidc/keycloak/logout/",
+        "https://daypass.test/signed-out/",
+        thumbprint(keycloak.jwks["keys"][0]),
+        web.url,
+    ):
+        assert fact in page
+
+
+def test_refused_sign_ins_stand_on_the_page_with_number_and_reason(admin_client, keycloak):
+    services.refuse(
+        keycloak,
+        code="oidc_refused",
+        reason="The ID token has expired.",
+        reference="ABCD2345",
+        address="192.0.2.7",
+        now=timezone.now(),
+    )
+
+    page = page_of(admin_client, keycloak)
+
+    assert "ABCD2345" in page
+    assert "The ID token has expired." in page
+
+
+def test_a_reference_number_leads_to_the_real_reason(admin_client, keycloak):
+    services.refuse(
+        keycloak,
+        code="oidc_refused",
+        reason="The ID token has expired.",
+        reference="ABCD2345",
+        address="192.0.2.7",
+        now=timezone.now(),
+    )
+
+    for typed in ("ABCD2345", "abcd2345", " abcd 2345 "):
+        page = admin_client.get("/admin/find/", {"q": typed}, follow=True)
+        assert "The ID token has expired." in page.content.decode()
+        listed = admin_client.get("/admin/broker/auditevent/", {"q": typed})
+        assert "ABCD2345" in listed.content.decode()
+
+
+# --- Daypass's own keys
+
+
+def test_own_keys_are_prepared_used_and_removed_by_buttons(admin_client, acme):
+    first = services.service_provider_key()
+    base = "/admin/accounts/serviceproviderkey/"
+
+    page = admin_client.get(f"{base}{first.pk}/change/").content.decode()
+    assert "https://daypass.test/saml/acme/metadata/" in page
+    assert "PRIVATE" not in page
+    admin_client.post(f"{base}{first.pk}/do/prepare/")
+    following = ServiceProviderKey.objects.get(state="next")
+    warning = admin_client.get(f"{base}{following.pk}/do/activate/").content.decode()
+    assert "refuses every sign-in" in warning
+    admin_client.post(f"{base}{following.pk}/do/activate/")
+    admin_client.post(f"{base}{first.pk}/do/remove/")
+
+    (left,) = ServiceProviderKey.objects.all()
+    assert (left.pk, left.state) == (following.pk, "active")
+    assert AuditEvent.objects.filter(subject_type="service_provider_key", actor="ada").count() == 4
+    listed = admin_client.get(base).content.decode()
+    assert services.fingerprint(left.certificate)[:16] in listed
+
+
+def test_a_key_in_use_cannot_be_removed(admin_client, acme):
+    key = services.service_provider_key()
+
+    admin_client.post(f"/admin/accounts/serviceproviderkey/{key.pk}/do/remove/")
+
+    assert ServiceProviderKey.objects.filter(pk=key.pk).exists()
