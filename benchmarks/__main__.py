@@ -1,8 +1,17 @@
-"""`make bench`: every benchmark, in turn."""
+"""`make bench`: every benchmark, in turn; `python -m benchmarks <name> ...`: one of them."""
 
 from __future__ import annotations
 
-from benchmarks.issue import main
+import subprocess
+import sys
+from importlib import import_module
+
+PARTS = ("issue", "gate")
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] and sys.argv[1] in PARTS:
+        name = sys.argv.pop(1)
+        import_module(f"benchmarks.{name}").main()
+    else:
+        for name in PARTS:
+            subprocess.run([sys.executable, "-m", "benchmarks", name, *sys.argv[1:]], check=True)

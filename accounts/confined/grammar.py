@@ -46,9 +46,9 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One place among the children: any of `rules`, at least and at most so many times."""
+    """One place among the children: any of `rules` (by name), at least and at most so many times."""
 
-    rules: tuple[Rule, ...]
+    rules: Mapping[str, Rule]
     least: int
     most: int
 
@@ -64,15 +64,15 @@ def _rule(
 
 
 def _one(*rules: Rule) -> Part:
-    return Part(rules, 1, 1)
+    return _some(*rules, least=1, most=1)
 
 
 def _maybe(*rules: Rule) -> Part:
-    return Part(rules, 0, 1)
+    return _some(*rules, least=0, most=1)
 
 
 def _some(*rules: Rule, most: int, least: int = 1) -> Part:
-    return Part(rules, least, most)
+    return Part({one.name: one for one in rules}, least, most)
 
 
 def _any_of(*values: str) -> re.Pattern[str]:
@@ -218,7 +218,7 @@ ENCRYPTED_DATA = _xenc(
     _maybe(
         _ds(
             "KeyInfo",
-            _some(ENCRYPTED_KEY, *_KEY_INFO_PARTS.rules, least=0, most=3),
+            _some(ENCRYPTED_KEY, *_KEY_INFO_PARTS.rules.values(), least=0, most=3),
         )
     ),
     _CIPHER,
@@ -382,18 +382,20 @@ def check(element: etree._Element, rule: Rule) -> None:
     _check_attributes(element, rule)
     children = list(element)
     _check_text(element, children, rule)
-    position = 0
+    position, end = 0, len(children)
     for part in rule.content:
-        fitting = {one.name: one for one in part.rules}
         found = 0
-        while position < len(children) and children[position].tag in fitting and found < part.most:
-            check(children[position], fitting[children[position].tag])
+        while position < end and found < part.most:
+            fitting = part.rules.get(str(children[position].tag))
+            if fitting is None:
+                break
+            check(children[position], fitting)
             position += 1
             found += 1
         if found < part.least:
-            wanted = " or ".join(_local(one.name) for one in part.rules)
+            wanted = " or ".join(_local(name) for name in part.rules)
             raise refused(f"{local(element)} has no {wanted} where one belongs.")
-    if position < len(children):
+    if position < end:
         raise refused(f"{local(children[position])} in {local(element)} stands where none belongs.")
 
 

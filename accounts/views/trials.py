@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -47,7 +50,21 @@ def provider_test_result(request: HttpRequest, test_id: UUID) -> HttpResponse:
             "test": test,
             # As pairs: a claim of the name `items` must not be taken for the method.
             "person_attributes": list(test.became.get("attributes", {}).items()),
-            "attributes": list(arrived.get("attributes", {}).items()),
-            "userinfo": list((arrived.get("userinfo") or {}).items()),
+            "attributes": _told(arrived.get("attributes", {})),
+            "userinfo": _told(arrived.get("userinfo") or {}),
         },
     )
+
+
+def _told(claims: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Each claim with its values as texts; what is no text as JSON."""
+    return [
+        (
+            name,
+            [
+                one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)
+                for one in (value if isinstance(value, list) else [value])
+            ],
+        )
+        for name, value in claims.items()
+    ]
