@@ -342,11 +342,17 @@ def logout_url(sp: ServiceProvider, provider: Provider, kept: Mapping[str, str])
 
 
 def check_redirect_signature(raw_query: str, message: str, provider: Provider) -> None:
-    """SAML bindings section 3.4.4.1: the signature is over the query as it was sent. Raises SignInRefused."""
+    """SAML bindings section 3.4.4.1: the signature is over the query as it was sent. Raises SignInRefused.
+
+    Nothing else may stand in the query: a name that is written in another way is read as the same parameter later, and
+    would put an unsigned message in the place of the signed one.
+    """
     pairs = [part.partition("=")[::2] for part in raw_query.split("&") if part]
     names = [name for name, _ in pairs]
     if len(set(names)) != len(names) or not {message, "SigAlg", "Signature"} <= set(names):
         raise refused("The logout message is not signed, or a part of it stands twice.")
+    if not set(names) <= {message, "RelayState", "SigAlg", "Signature"}:
+        raise refused("The logout message's address has parts that are not of the message.")
     raw = dict(pairs)
     parsed = dict(parse_qsl(raw_query, keep_blank_values=True))
     if parsed["SigAlg"] not in SIGNATURES:

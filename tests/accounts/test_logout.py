@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 from allauth.usersessions.models import UserSession
@@ -301,3 +302,25 @@ def test_one_message_at_the_same_moment_eight_times_is_one_logout(together, idp)
     assert results.count(302) == 1
     assert results.count(403) == 7
     assert endings() == [HOW]
+
+
+@pytest.mark.parametrize("name", ["SAML%52equest", "%53AMLRequest", "SAMLReques%74"])
+def test_a_message_under_an_encoded_name_does_not_stand_in_for_the_signed_one(saml_row, idp, name):
+    """The signature is over the query as it was sent; what is read has to be what was signed."""
+    browser = signed_in(idp)
+    signed = request(idp, name_id="u-0002")
+    forged = web.query(request(idp, name_id="u-0001"))["SAMLRequest"]
+
+    answer = web.call_back(browser, f"{signed}&{name}={quote(forged, safe='')}")
+
+    assert answer.status_code == 403
+    assert web.is_signed_in(browser)
+
+
+def test_a_request_and_an_answer_in_one_message_are_refused(saml_row, idp):
+    browser = signed_in(idp)
+    signed = request(idp)
+
+    for more in ("SAMLResponse=x", "SAML%52esponse=x", "SAMLEncoding=x", "other=x"):
+        assert web.call_back(browser, f"{signed}&{more}").status_code == 403
+        assert web.is_signed_in(browser)
