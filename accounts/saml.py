@@ -220,6 +220,14 @@ def _request_data(sp: ServiceProvider, url: str, query: Mapping[str, str]) -> di
     }
 
 
+class _Sender(OneLogin_Saml2_Auth):
+    """Sends no RelayState: ours would be empty, and some providers leave an empty one out of what they verify."""
+
+    def add_request_signature(self, request_data: dict[str, Any], *algorithm: str) -> None:
+        request_data.pop("RelayState", None)
+        super().add_request_signature(request_data, *algorithm)
+
+
 def sign_in_url(sp: ServiceProvider, provider: Provider, *, fresh: bool) -> tuple[str, str]:
     """Where to send the browser, and the id of the signed request. `fresh`: the person has to authenticate anew."""
     own_id = request_id(sp.slug, purpose="sign-in")
@@ -228,7 +236,7 @@ def sign_in_url(sp: ServiceProvider, provider: Provider, *, fresh: bool) -> tupl
         def _generate_request_id(self) -> str:
             return own_id
 
-    class Auth(OneLogin_Saml2_Auth):
+    class Auth(_Sender):
         authn_request_class = Request
 
     auth = Auth(_request_data(sp, sp.acs, {}), toolkit_settings(sp, provider))
@@ -325,7 +333,7 @@ def logout_url(sp: ServiceProvider, provider: Provider, kept: Mapping[str, str])
         def _generate_request_id(self) -> str:
             return own_id
 
-    class Auth(OneLogin_Saml2_Auth):
+    class Auth(_Sender):
         logout_request_class = Request
 
     auth = Auth(_request_data(sp, sp.sls, {}), toolkit_settings(sp, provider))

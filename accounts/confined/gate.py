@@ -10,7 +10,17 @@ from lxml import etree
 
 from accounts.confined import grammar
 from accounts.confined.grammar import Rule
-from accounts.confined.values import DS, SAML, SAMLP, SUCCESS, XENC, Provider, refused
+from accounts.confined.values import (
+    DIGESTS,
+    DS,
+    SAML,
+    SAMLP,
+    SIGNATURES,
+    SUCCESS,
+    XENC,
+    Provider,
+    refused,
+)
 
 _ENCRYPT_WHOLE = (
     "Let the provider encrypt the whole assertion, or nothing: the connection is encrypted already."
@@ -74,6 +84,7 @@ def check_message(root: etree._Element, rule: Rule) -> None:
             raise refused(f"The message holds an {part}, which is not read.", _ENCRYPT_WHOLE)
     for signature in root.iter(f"{{{DS}}}Signature"):
         check_reference(signature)
+        check_strength(signature)
     grammar.check(root, rule)
     seen: set[str] = set()
     for element in root.iter():
@@ -93,6 +104,18 @@ def check_reference(signature: etree._Element) -> None:
     own = parent.get("ID") if parent is not None else None
     if not own or len(references) != 1 or references[0].get("URI") != f"#{own}":
         raise refused("A signature does not cover exactly the element it stands in.")
+
+
+def check_strength(signature: etree._Element) -> None:
+    """A provider that still signs with SHA-1 is told so, before the grammar finds the same (threats.md R31)."""
+    for name, accepted in (("SignatureMethod", SIGNATURES), ("DigestMethod", DIGESTS)):
+        for method in signature.iter(f"{{{DS}}}{name}"):
+            found = str(method.get("Algorithm"))
+            if found not in accepted:
+                raise refused(
+                    f"A signature's {name} is {found.rpartition('#')[2][:40]!r}, which is not accepted.",
+                    "Let the provider sign with RSA or ECDSA and SHA-256 or stronger.",
+                )
 
 
 def _check_data_reference(root: etree._Element) -> None:

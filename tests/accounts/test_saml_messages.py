@@ -179,8 +179,8 @@ def _old_version(root):
         (_xslt, "Transform in Transforms stands where none belongs"),
         (_with_comments, "Algorithm of Transform is not one"),
         (_inclusive, "Algorithm of CanonicalizationMethod is not one"),
-        (_hmac, "Algorithm of SignatureMethod is not one"),
-        (_md5, "Algorithm of DigestMethod is not one"),
+        (_hmac, "SignatureMethod is 'hmac-sha1'"),
+        (_md5, "DigestMethod is 'md5'"),
         (_old_version, "not a SAML 2.0 response"),
     ],
 )

@@ -17,6 +17,7 @@ OVERRIDDEN_BY: dict[str, str] = {
     "accounts.provider.SamlProvider": "the request's id is ours and is what the state is kept under.",
     "accounts.provider._Verified": "a verified sign-in is who it is and nothing else: no e-mail, no extra data.",
     "accounts.second_factor._Once": "a code is taken once, and the database says so.",
+    "accounts.saml._Sender": "a signed request carries no empty RelayState, which not every provider verifies.",
     "broker.administration.DaypassAdminSite": "one rule says who may use the admin, and there is no password door.",
     "broker.backoffice.DaypassAdmin": "the admin writes through services, which record, and deletes nothing.",
     "broker.backoffice.CappedPaginator": "a list of ten million rows is not counted to its end for every page.",
