@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
@@ -15,6 +16,7 @@ from broker.audit.models import AuditEvent
 from tests import factories as make
 from tests.accounts import web
 from tests.accounts.conftest import BY
+from tests.servers import free_port
 
 ADA = {"uid": ["ada"], "displayName": ["Ada Lovelace"], "groups": ["readers"]}
 SESSION = "__Host-daypass_session"
@@ -337,3 +339,46 @@ def test_who_loses_a_race_does_not_delete_the_winners_cookie(saml_row, oidc_row,
 
     assert [page.status_code for page in pages] == [403, 403, 403]
     assert not any(SESSION in page.cookies for page in pages)
+
+
+# --- The stores
+
+
+def test_without_redis_an_answer_still_counts_once(saml_row, idp, settings):
+    """Redis may make things quick; that something was used is in the database (threats.md R61)."""
+    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": nobody}}
+    browser = web.browser()
+    answer = idp.answer(web.start(browser, "acme"), attributes=ADA)
+
+    first = web.post_answer(browser, "acme", answer)
+    again = web.post_answer(web.browser(), "acme", answer)
+
+    assert first["Location"] == "/"
+    assert again.status_code == 403
+    assert accepted() == 1
+
+
+def test_without_the_store_of_used_messages_nobody_is_let_in(transactional_db, idp):
+    services.create_provider_from_metadata(
+        slug="acme", name="Acme", metadata_xml=idp.metadata, by=BY, enabled=True
+    )
+    browser, later = web.browser(), web.browser()
+    answer = idp.answer(web.start(browser, "acme"), attributes=ADA)
+    other = idp.answer(web.start(later, "acme"), attributes=ADA)
+    post(later, "acme", other)
+    rename = 'ALTER TABLE "{}" RENAME TO "{}"'
+    table = ConsumedMessage._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(rename.format(table, "away"))
+
+    try:
+        pages = [web.post_answer(browser, "acme", answer), finish(later)]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(rename.format("away", table))
+
+    assert [page.status_code for page in pages] == [403, 403]
+    assert not web.is_signed_in(browser)
+    assert not web.is_signed_in(later)
+    assert accepted() == 0
