@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Critical, Error, Tags, Warning, register
 
 from broker.demands import Demand, exactly, unmet, unset
+from broker.errors import BadInput
 
 LONGEST_MEMBERSHIP = timedelta(hours=24)
 """How long groups that came with a sign-in may count at most, whatever is configured."""
@@ -224,6 +225,18 @@ def private_providers(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
             )
         )
     return found
+
+
+@register("daypass")
+def egress_proxy(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    from accounts import outbound
+
+    try:
+        outbound.egress_proxy()
+    except BadInput as error:
+        hint = "Write http://host:port; user and password may stand before the host."
+        return [Error(error.message, hint=hint, id="accounts.E019")]
+    return []
 
 
 @register(Tags.database, "daypass")
