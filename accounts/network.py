@@ -33,3 +33,11 @@ def _clean(text: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(address)
+
+
+def counted_address(request: HttpRequest) -> str:
+    """The address as it is counted: whoever has one IPv6 address has the whole /64 that it is in."""
+    found = client_address(request)
+    if ":" not in found:
+        return found
+    return str(ipaddress.ip_network((found, 64), strict=False).network_address) + "/64"

@@ -232,7 +232,7 @@ def authorization_url(
 # --- The authorization response
 
 _CODE = re.compile(r"[\x20-\x7e]{1,4096}")
-_STATE = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_STATE = re.compile(r"[A-Za-z0-9._-]{16,128}")
 _OF_ANOTHER_FLOW = ("id_token", "access_token", "token_type", "refresh_token", "response")
 
 

@@ -97,7 +97,8 @@ class OidcProvider(_Verified, OpenIDConnectProvider):
     ) -> HttpResponse:
         row: IdentityProvider = self.app.row
         exchange = oidc.Exchange(
-            state=secrets.token_urlsafe(32),
+            # It proves that it is ours, so that made-up ones cost no look into a session (accounts/limits.py).
+            state=saml.request_id(row.slug, purpose="oidc sign-in"),
             nonce=secrets.token_urlsafe(32),
             verifier=secrets.token_urlsafe(48),
         )

@@ -7,7 +7,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import call_command
 from django.utils import timezone
 
-from accounts import services
+from accounts import refusals, services
 
 
 @shared_task
@@ -30,6 +30,12 @@ def refresh_one_provider(provider_id: str) -> None:
 def warn_certificates() -> None:
     """What ends soon is told once at each step; the task may run as often as it likes."""
     services.warn_expiring(now=timezone.now())
+
+
+@shared_task
+def record_refusals() -> None:
+    """One event for what was refused beyond what is recorded one by one."""
+    refusals.record_tallies(now=timezone.now())
 
 
 @shared_task

@@ -69,6 +69,13 @@ DAYPASS_SESSION_ABSOLUTE = timedelta(
 # Identity providers with private addresses that sign-in may call, as host or host:port. Addresses of the private
 # network are refused otherwise, so that nobody turns Daypass into a way into it.
 DAYPASS_PRIVATE_PROVIDERS = env.words("DAYPASS_PRIVATE_PROVIDERS")
+# Sign-ins begun from one address, messages refused from one address, answers taken for one provider, each in a minute
+# (accounts/limits.py, docs/operations.md).
+DAYPASS_STARTS_PER_ADDRESS = env.integer("DAYPASS_STARTS_PER_ADDRESS", 3000, least=1)
+DAYPASS_REFUSALS_PER_ADDRESS = env.integer("DAYPASS_REFUSALS_PER_ADDRESS", 300, least=1)
+DAYPASS_ANSWERS_PER_PROVIDER = env.integer("DAYPASS_ANSWERS_PER_PROVIDER", 3000, least=1)
+# As gunicorn.conf.py reads it: how many threads there are to share.
+DAYPASS_WEB_THREADS = env.integer("DAYPASS_WEB_THREADS", 8, least=1)
 # The company's own certificate authorities (a PEM file), for identity providers that have their certificates from it.
 DAYPASS_CA_BUNDLE = env.text("DAYPASS_CA_BUNDLE")
 # The proxy through which calls to identity providers leave, as http://host:port; user and password may stand in it.
@@ -113,6 +120,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "broker.middleware.response_headers",
+    "accounts.limits.doors",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -220,6 +228,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "accounts.tasks.warn_certificates",
         "schedule": crontab(minute="13"),
     },
+    "record-refusals": {"task": "accounts.tasks.record_refusals", "schedule": 60.0},
     "clear-expired": {"task": "accounts.tasks.clear_expired", "schedule": crontab(minute="41")},
 }
 
@@ -354,6 +363,8 @@ LOGGING = {
     "loggers": {
         "daypass": {"level": LOG_LEVEL},
         "django": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        # Every 4xx is a line of it otherwise: strangers would write our log.
+        "django.request": {"level": "ERROR"},
         "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "celery": {"level": "INFO"},
         # These print whole requests, keys included, at DEBUG: held at WARNING whatever else is asked for.

@@ -88,3 +88,16 @@ def _audit_log_can_be_flushed_between_transactional_tests():
     TransactionTestCase._fixture_teardown = without_triggers
     yield
     TransactionTestCase._fixture_teardown = teardown
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_counted_from_test_to_test():
+    """Neither in Redis nor in this process."""
+    from django.core.cache import cache
+
+    from accounts import limits, refusals, throttle
+
+    cache.clear()
+    throttle.forget()
+    refusals.forget()
+    limits.forget()

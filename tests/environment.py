@@ -22,6 +22,8 @@ os.environ.update(
     DAYPASS_SEALING_KEYS="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     DAYPASS_COMPANY="Example Corp",
     DAYPASS_STATIC_ROOT=_static_root,
+    # So that what races in a test is not turned away for want of a thread (accounts/limits.py).
+    DAYPASS_WEB_THREADS="32",
     REDIS_URL=_valkey.url,
 )
 

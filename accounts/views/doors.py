@@ -18,12 +18,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils import timezone
 
-from accounts import places, queries, saml, services
+from accounts import limits, places, queries, refusals, saml
 from accounts.models import IdentityProvider, Person
-from accounts.network import client_address
-from accounts.throttle import allowed
 from broker.errors import DaypassError, KeyUnavailable, ProviderUnavailable, SignInRefused
 
 log = logging.getLogger("daypass.accounts")
@@ -38,6 +35,14 @@ TRY_AGAIN = "Try again. If it happens again, ask for help and give the number be
 ASK = "Ask for help and give the number below."
 
 
+BUSY = ("busy", "xml_room_unavailable")
+"""Refusals that say nothing about the message: the very same may be taken in a moment."""
+
+
+NOT_PROVEN = ("state_unknown", "unsolicited", "replayed")
+"""Refusals of messages that answer nothing which began here, as far as can be seen."""
+
+
 def problem(
     request: HttpRequest,
     error: Exception,
@@ -46,10 +51,7 @@ def problem(
     status: int = 0,
 ) -> HttpResponse:
     """One page for everything: what to do and a reference. The reason goes to the audit log, never to a stranger."""
-    now = timezone.now()
-    address = client_address(request)
-    reference = services.new_reference()
-    retry = True
+    retry, after = True, 0
     match error:
         case ProviderUnavailable():
             code, reason = error.code, whole(error)
@@ -57,6 +59,9 @@ def problem(
         case KeyUnavailable():
             code, reason = error.code, whole(error)
             message, status, retry = f"Daypass cannot sign anybody in right now. {ASK}", 503, False
+        case DaypassError() if error.code in BUSY:
+            code, reason = error.code, whole(error)
+            message, status, after = limits.BUSY, 503, limits.LANE
         case SignInRefused() if error.retry:
             code, reason = error.code, whole(error)
             message, status = error.message, status or 403
@@ -66,53 +71,36 @@ def problem(
         case _:
             code, reason = "failed", f"Daypass failed: {type(error).__name__}."
             message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403
-            log.error("sign-in failed", exc_info=error, extra={"reference": reference})
-    log.warning(
-        "sign-in refused",
-        extra={"reference": reference, "code": code, "provider": row.slug if row else ""},
-    )
-    # What strangers send is recorded as well, but they cannot fill the log with it.
-    if allowed("refusals", address, most=30, seconds=60):
-        try:
-            services.refuse(
-                row, code=code, reason=reason, reference=reference, address=address, now=now
-            )
-        except DaypassError as unrecorded:
-            log.error("refusal not recorded", extra={"code": unrecorded.code})
+    proven = row is not None and code not in (*NOT_PROVEN, *BUSY)
+    reference = refusals.record(request, row, code=code, reason=reason, proven=proven).reference
+    if code == "failed":
+        log.error("sign-in failed", exc_info=error, extra={"reference": reference})
     again = ""
     if retry:
         to = places.keep(getattr(request, "wanted_page", ""))
         again = (
             f"{reverse('sign_in')}?{urlencode({'to': to, 'stay': '1'} if to else {'stay': '1'})}"
         )
-    return render(
-        request,
-        "accounts/problem.html",
-        {"message": message, "reference": reference, "again": again},
-        status=status,
+    return refusals.page(
+        message, reference=reference, again=again, status=status, retry_after=after
     )
 
 
 def quiet(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Nothing that a stranger posts becomes a server error (threats.md R27)."""
+    """Nothing that a stranger posts becomes a server error (threats.md R27), and no provider takes more than its share.
+
+    What is refused before this, for as little as possible, is in accounts/limits.py.
+    """
 
     @wraps(view)
     def guarded(request: HttpRequest, slug: str, **kwargs: Any) -> HttpResponse:
-        if not allowed("sign-in", client_address(request), most=600, seconds=60):
-            return render(
-                request,
-                "accounts/problem.html",
-                {
-                    "message": "Too many attempts from your network. Wait a minute and try again.",
-                    "reference": "",
-                    "again": reverse("sign_in") + "?stay=1",
-                },
-                status=429,
-            )
         row: IdentityProvider | None = None
         try:
             row = queries.find_provider(slug)
-            return view(request, slug=slug, **kwargs)
+            if row is None:
+                return view(request, slug=slug, **kwargs)
+            with limits.turn(request, row.slug):
+                return view(request, slug=slug, **kwargs)
         except Http404:
             raise
         except RequestDataTooBig:

@@ -20,14 +20,14 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts import browser, jose, oidc, queries, saml, services
+from accounts import browser, jose, limits, oidc, queries, refusals, saml, services
 from accounts.models import IdentityProvider, Protocol
 from accounts.network import client_address
 from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
 from accounts.services import OneUse
 from accounts.throttle import allowed
-from accounts.views.doors import quiet, row_of, whole
+from accounts.views.doors import BUSY, quiet, row_of, whole
 from accounts.views.finishing import finish, state_of
 from broker.errors import DaypassError, SignInRefused
 from broker.sealing import seal
@@ -151,33 +151,23 @@ def _answered_in_json(view: Callable[..., HttpResponse]) -> Callable[..., HttpRe
         if row is None:
             return _answer(404, "not_found")
         try:
-            return view(request, row)
+            with limits.turn(request, row.slug):
+                return view(request, row)
         except (BadRequest, MultiPartParserError, SuspiciousOperation, UnicodeError):
             error: Exception = jose.refused("The logout request is too long, or not a form.")
         except Exception as failure:
             error = failure
-        reference = services.new_reference()
         if isinstance(error, DaypassError):
             code, reason = error.code, whole(error)
         else:
             code, reason = "failed", f"Daypass failed: {type(error).__name__}."
+        reference = refusals.record(
+            request, row, code=code, reason=f"Back-channel logout: {reason}", proven=False
+        ).reference
+        if code == "failed":
             log.error("back-channel logout failed", exc_info=error, extra={"reference": reference})
-        log.warning(
-            "back-channel logout refused",
-            extra={"reference": reference, "code": code, "provider": row.slug},
-        )
-        if allowed("refusals", address, most=30, seconds=60):
-            try:
-                services.refuse(
-                    row,
-                    code=code,
-                    reason=f"Back-channel logout: {reason}",
-                    reference=reference,
-                    address=address,
-                    now=timezone.now(),
-                )
-            except DaypassError as unrecorded:
-                log.error("refusal not recorded", extra={"code": unrecorded.code})
+        if code in BUSY:
+            return _answer(503, "temporarily_unavailable", reference)
         return _answer(400, "invalid_request", reference)
 
     return guarded

@@ -107,13 +107,6 @@ def refusals(db):
     return read
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_counted_from_test_to_test():
-    from django.core.cache import cache
-
-    cache.clear()
-
-
 @pytest.fixture
 def together(transactional_db, tmp_path):
     """Do something in several threads at the same moment, each with a database connection of its own.

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.test import Client
 from lxml import etree
 
 from accounts import services
@@ -142,7 +141,7 @@ def test_a_yes_counts_once_and_in_this_browser_only(row, idp, refusals):
 
 def test_a_yes_needs_the_forms_token(row, idp):
     """Another site can make a browser arrive, and cannot make it say yes."""
-    strict = Client(headers={"host": "daypass.test"}, enforce_csrf_checks=True)
+    strict = web.Browser(headers={"host": "daypass.test"}, enforce_csrf_checks=True)
     posted = strict.post(
         "/saml/acme/acs/",
         f"SAMLResponse={unsolicited(idp).replace('+', '%2B').replace('=', '%3D')}",

@@ -6,7 +6,6 @@ import pytest
 
 from accounts import services
 from accounts.models import IdentityProvider, ServiceProviderKey
-from accounts.throttle import allowed
 from broker.audit.models import AuditEvent
 from tests.accounts import web
 
@@ -60,38 +59,10 @@ def test_strangers_cannot_fill_the_audit_log(saml_row):
     assert AuditEvent.objects.filter(kind="sign_in.refused").count() == 30
 
 
-def test_one_network_cannot_keep_sign_in_busy(saml_row, monkeypatch):
-    from accounts.views import doors
-
-    monkeypatch.setattr(doors, "allowed", lambda what, who, **_: what != "sign-in")
-
-    page = web.browser().post("/sign-in/acme/", secure=True)
-
-    assert page.status_code == 429
-    assert "Wait a minute" in page.content.decode()
-
-
 def test_the_page_leads_back_without_going_round_in_circles(saml_row):
     page = web.browser().get("/saml/acme/acs/finish/", secure=True)
 
     assert "/sign-in/?stay=1" in page.content.decode()
-
-
-def test_things_are_counted_for_a_while_and_apart():
-    assert [allowed("x", "a", most=2, seconds=60) for _ in range(3)] == [True, True, False]
-    assert allowed("x", "b", most=2, seconds=60)
-    assert allowed("y", "a", most=2, seconds=60)
-
-
-def test_without_a_cache_everything_is_allowed(settings):
-    settings.CACHES = {
-        "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": "redis://127.0.0.1:1/0",
-        }
-    }
-
-    assert [allowed("x", "a", most=1, seconds=60) for _ in range(3)] == [True, True, True]
 
 
 def test_without_a_cache_people_still_sign_in(saml_row, idp, settings):

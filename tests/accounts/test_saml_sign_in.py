@@ -509,7 +509,7 @@ def test_junk_is_answered_quietly_and_leaves_nothing(saml_row, junk):
 def test_a_post_that_is_too_long_is_refused_before_it_is_read(saml_row):
     page = web.browser().post("/saml/acme/acs/", {"SAMLResponse": "A" * 3_000_000}, secure=True)
 
-    assert page.status_code == 400
+    assert page.status_code == 413
     assert not Session.objects.exists()
 
 

@@ -308,9 +308,7 @@ def test_who_is_signed_in_does_not_see_the_sign_in_page(ada):
 
 
 def test_a_sign_in_begins_with_a_form_of_our_own(saml_row):
-    from django.test import Client
-
-    strict = Client(headers={"host": "daypass.test"}, enforce_csrf_checks=True)
+    strict = web.Browser(headers={"host": "daypass.test"}, enforce_csrf_checks=True)
 
     assert strict.post("/sign-in/acme/", secure=True).status_code == 403
     assert strict.get("/sign-in/acme/", secure=True).status_code == 405

@@ -27,10 +27,10 @@ from typing import Any
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
-from django.test import Client
 
 from accounts.models import ConsumedMessage, IdentityProvider, Membership, Person
 from broker.audit.models import AuditEvent
+from tests.accounts import web
 
 CEILING = 5.0
 """Seconds that no single request of an attack may take, on whatever machine."""
@@ -154,7 +154,7 @@ class Seen:
     seconds: float
 
 
-class Browser(Client):
+class Browser(web.Browser):
     """A browser at the canonical origin whose requests are measured."""
 
     def __init__(self, seen: list[Seen]) -> None:
