@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
+from redis.exceptions import RedisError
 
 from broker.audit.services import new_reference
 from broker.errors import AwsError, BadInput, DaypassError
@@ -70,25 +72,37 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return sheet(request, "403.html", {"stale_form": True}, status=403)
 
 
+AWAY = (OperationalError, InterfaceError, RedisError)
+"""The database or Redis does not answer: nobody's mistake, and over in a moment."""
+RETRY_SECONDS = 10
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
-    """What nobody foresaw. Needs neither session nor database nor the context of other pages."""
+    """What nobody foresaw. Needs neither session nor database nor the context of other pages.
+
+    Without database or Redis it is a quiet 503 that says to try again, and one line in the log.
+    """
     reference = new_reference()
     kind = sys.exc_info()[0]
+    away = kind is not None and issubclass(kind, AWAY)
     log.error(
-        "page failed",
-        exc_info=True,
+        "database or Redis away" if away else "page failed",
+        exc_info=not away,
         extra={"reference": reference, "error": kind.__name__ if kind else ""},
     )
+    status = 503 if away else 500
     name = "500.html#sheet" if is_htmx(request) else "500.html"
     try:
-        page = render_to_string(name, {"reference": reference})
-        response = HttpResponse(page, status=500)
+        page = render_to_string(name, {"reference": reference, "away": away})
+        response = HttpResponse(page, status=status)
     except Exception:
         log.error("the page for failures failed", exc_info=True)
         response = HttpResponse(
             f"Something went wrong in Daypass. Reference: {reference}\n",
             content_type="text/plain; charset=utf-8",
-            status=500,
+            status=status,
         )
+    if away:
+        response["Retry-After"] = str(RETRY_SECONDS)
     add_never_cache_headers(response)
     return response
