@@ -27,6 +27,8 @@ from accounts.network import client_address
 KEY = "daypass"
 SEEN_EVERY = 60
 """Seconds between notes that a session is in use, so that most requests write nothing."""
+SET_BACK = 60
+"""Seconds by which the clocks of several machines may differ before a session counts as begun in the future."""
 
 
 def begin(
@@ -48,6 +50,7 @@ def begin(
             "provider_name": proof.provider_name,
             "method": proof.method,
             "at": proof.at.timestamp(),
+            "at_told": proof.at_told,
             "mfa": proof.mfa,
             "context": proof.context,
             "methods": list(proof.methods),
@@ -77,6 +80,7 @@ def proof_of(request: HttpRequest, person: Person) -> Proof:
         mfa=has_second_factor(person) if kept["method"] == "local" else kept["mfa"],
         context=kept["context"],
         methods=tuple(kept["methods"]),
+        at_told=bool(kept.get("at_told")),
     )
 
 
@@ -86,9 +90,14 @@ def has_second_factor(person: Person) -> bool:
 
 
 def over_because(session: SessionBase, now: datetime) -> str:
-    """Which limit ended the session: "idle", "absolute", "provider"; "" while it lives."""
+    """Which limit ended the session: "idle", "absolute", "provider"; "" while it lives.
+
+    One that began in the future is over: the clock was set back, and it would live on by as much (threats.md R45).
+    """
     kept = noted(session)
     moment = now.timestamp()
+    if max(float(kept.get("began", 0)), float(kept.get("seen", 0))) > moment + SET_BACK:
+        return "absolute"
     if moment - float(kept.get("began", 0)) >= settings.DAYPASS_SESSION_ABSOLUTE.total_seconds():
         return "absolute"
     if moment - float(kept.get("seen", 0)) >= settings.DAYPASS_SESSION_IDLE.total_seconds():

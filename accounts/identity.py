@@ -17,6 +17,8 @@ class Proof:
 
     provider_id: the identity provider's UUID, None for the local break-glass account.
     at: the moment of authentication at the provider (AuthnInstant or auth_time where given, else of the sign-in).
+    at_told: whether the provider said so. Where it did not, the person may have signed in there days ago, and the
+    sign-in counts as recent for nothing (threats.md R38).
     mfa: True only where AuthnContext, acr or amr named a method that the provider's claim map counts as multi-factor.
     context: the AuthnContextClassRef or acr as it arrived; methods: the amr values as they arrived.
     """
@@ -28,6 +30,7 @@ class Proof:
     mfa: bool
     context: str = ""
     methods: tuple[str, ...] = ()
+    at_told: bool = True
 
 
 @dataclass(frozen=True, slots=True)

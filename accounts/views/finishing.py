@@ -74,6 +74,7 @@ def finish(
         mfa=claims.mfa,
         context=claims.context,
         methods=claims.methods,
+        at_told=claims.at is not None,
     )
     browser.begin(
         request,

@@ -340,16 +340,19 @@ def _fail(opened: OpenSession, error: DaypassError) -> None:
 
 _lock_person = Prepared(
     lambda id: (
-        Person.objects.select_for_update(no_key=True)
+        Person.objects.select_for_update(no_key=True, of=("self",))
         .filter(pk=id)
         .order_by()
-        .values_list("is_active", "epoch")
+        .values_list("is_active", "epoch", "provider__enabled")
     )
 )
 
 
 def _no_longer_valid(principal: Principal) -> Refused | None:
-    """Lock the person's row and see whether they still are who the principal says: active, and of the same epoch."""
+    """Lock the person's row and see whether they still are who the principal says: active, and of the same epoch.
+
+    And whether who vouched for them is still believed; the break-glass account has no provider, and no role.
+    """
     rows = _lock_person(id=principal.person_id)
     if not rows or not rows[0][0]:
         return _refusal(
@@ -362,6 +365,12 @@ def _no_longer_valid(principal: Principal) -> Refused | None:
             "access_ended",
             "Your access was ended or changed while you asked. Sign in again.",
             NextStep.SIGN_IN_AGAIN,
+        )
+    if rows[0][2] is False:
+        return _refusal(
+            "provider_off",
+            "Sign-in with your identity provider is switched off in Daypass.",
+            NextStep.ASK_ADMINISTRATOR,
         )
     return None
 

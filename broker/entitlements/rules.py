@@ -473,7 +473,13 @@ def _sign_in(proof: Proof, mapping: MappingFacts, now: datetime) -> list[_Failur
         failures.append(_Failure(Code.MFA_MISSING, sentence))
     if mapping.max_sign_in_age is not None:
         age = now - proof.at
-        if age < -CLOCK_SKEW:
+        if not proof.at_told:
+            sentence = (
+                f"{_capital(_by(mapping))} this role needs a recent sign-in, and {proof.provider_name} did not say "
+                "when yours was."
+            )
+            failures.append(_Failure(Code.SIGN_IN_TIME_UNKNOWN, sentence))
+        elif age < -CLOCK_SKEW:
             sentence = (
                 f"{_capital(_by(mapping))} this role needs a recent sign-in, and the time of yours "
                 f"({moment(proof.at)}) lies in the future."

@@ -14,6 +14,7 @@ from accounts import services
 from accounts.models import IdentityProvider, Membership, Person
 from accounts.rules import PRESETS
 from broker.audit.models import AuditEvent
+from tests import factories as make
 from tests.accounts import web
 from tests.accounts.conftest import BY
 from tests.accounts.idp_oidc import OidcIdp
@@ -499,6 +500,25 @@ def test_multi_factor_is_read_from_amr(oidc_row, op):
     proof = browser.session["daypass"]["proof"]
     assert proof["mfa"] is True
     assert proof["methods"] == ["pwd", "mfa"]
+
+
+@pytest.mark.parametrize(
+    ("bend", "told"), [(lambda claims: None, True), (_without("auth_time"), False)]
+)
+def test_a_sign_in_without_auth_time_counts_as_recent_for_nothing(oidc_row, op, bend, told):
+    """The person may have signed in at the provider days ago; a role that wants a recent sign-in stays shut."""
+    op.bend_claims = bend
+    browser = web.browser()
+    web.oidc_sign_in(browser, op)
+    person = Person.objects.get()
+    role = make.role("Developer")
+    make.mapping(person.memberships.first().group, role, max_sign_in_age=900)
+
+    page = browser.get(f"/roles/{role.pk}/", secure=True).content.decode()
+    principal = browser.get("/", secure=True).wsgi_request.principal
+
+    assert principal.proof.at_told is told
+    assert ("did not say when yours was" in page) is not told
 
 
 def test_a_fresh_sign_in_asks_for_one_and_insists(oidc_row, op, refusals):

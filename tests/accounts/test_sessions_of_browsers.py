@@ -120,6 +120,24 @@ def test_a_session_ends_at_its_limits_and_the_place_is_kept(ada, clock, span, wh
     assert ended_because() == [why]
 
 
+@pytest.mark.parametrize("clock", ["began", "seen"])
+def test_a_session_from_the_future_is_over(ada, clock):
+    """The clock was set back by an hour: nothing may live for an hour longer because of it."""
+    age(ada, **{clock: timedelta(hours=-1)})
+
+    answer = get(ada)
+
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/sign-in/")
+    assert not web.is_signed_in(ada)
+
+
+def test_clocks_that_differ_a_little_end_no_session(ada):
+    age(ada, began=timedelta(seconds=-20), seen=timedelta(seconds=-20))
+
+    assert get(ada).status_code == 200
+
+
 def test_use_keeps_a_session_from_being_idle(ada):
     age(ada, seen=timedelta(hours=1, minutes=55))
     get(ada)

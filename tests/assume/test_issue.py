@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from accounts.models import Person
+from accounts.models import IdentityProvider, Person
 from broker.assume.services import Issued, issue
 from broker.audit.models import AuditEvent
 from broker.entitlements.rules import Ask, NextStep, Refused
@@ -221,6 +221,29 @@ def test_somebody_cut_off_while_sts_answers_gets_nothing(alice, sts_stand_in, ch
     assert session.state == "failed"
     assert session.access_key_id == ""
     assert kinds() == ["role.authorised", "session.failed"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("moment", ["before", "while sts answers"])
+def test_with_the_provider_switched_off_nothing_is_issued(alice, sts_stand_in, moment):
+    """Between the page's look at the provider and the credentials there is a moment as well (threats.md R53)."""
+    role = role_for(alice)
+    principal = make.principal(alice)
+
+    def switch_off(request):
+        IdentityProvider.objects.update(enabled=False)
+        connection.close()
+        return sts_answer(request)
+
+    if moment == "before":
+        IdentityProvider.objects.update(enabled=False)
+    else:
+        sts_stand_in.will(switch_off)
+    refused = issue(principal, Ask(role.id, "keys"), now=timezone.now())
+
+    assert isinstance(refused, Refused)
+    assert len(sts_stand_in.requests) == (0 if moment == "before" else 1)
+    assert not Session.objects.filter(state="active").exists()
 
 
 @pytest.mark.django_db(transaction=True)
