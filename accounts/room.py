@@ -192,7 +192,7 @@ class Room:
             with self._change:
                 self._problem = problem
                 self._change.notify_all()
-                if problem:
+                if problem and not self._closed:
                     log.error("no process to read XML in", extra={"reason": problem})
                     self._change.wait_for(lambda: self._closed, timeout=pause)
                     pause = min(2 * pause, 30.0)
@@ -228,10 +228,13 @@ class Room:
         """End every process, also those at work."""
         with self._change:
             self._closed = True
-            ended, self._all, self._idle = self._all, [], []
+            idle, working = self._idle, list(self._working)
+            self._all, self._idle = [], []
             self._change.notify_all()
-        for process in ended:
+        for process in idle:
             process.end()
+        for process in working:  # whoever asked it still holds its pipes, and puts them away
+            process.popen.kill()
 
     def forget(self) -> None:
         """In a fork: nothing here is ours."""

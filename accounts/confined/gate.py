@@ -6,6 +6,8 @@ stands in and nothing else, and where a provider's settings are the usual reason
 
 from __future__ import annotations
 
+import re
+
 from lxml import etree
 
 from accounts.confined import grammar
@@ -33,7 +35,11 @@ def explain_failure(root: etree._Element) -> None:
     if root.tag != f"{{{SAMLP}}}Response" or code is None or code.get("Value") in (None, SUCCESS):
         return
     inner = code.find(f"{{{SAMLP}}}StatusCode")
-    parts = [str(c.get("Value")).rpartition(":")[2] for c in (code, inner) if c is not None]
+    parts = [
+        re.sub(r"[^A-Za-z0-9._-]", "", str(one.get("Value")).rpartition(":")[2])
+        for one in (code, inner)
+        if one is not None
+    ]
     raise refused(
         f"The provider answered that it did not sign the person in: {', '.join(parts)[:120]}.",
         "Look at the provider's own sign-in log; the person may not be assigned to Daypass.",

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from lxml import etree
 
 from accounts import saml
+from accounts.confined.signature import _covered, _take_out
+from accounts.confined.text import alone
 from broker.errors import BadInput, SignInRefused
-from tests.accounts.idp_saml import SAML, SAMLP, certificate, stamp
+from tests.accounts.idp_saml import DS, SAML, SAMLP, certificate, stamp
 from tests.accounts.signing import BODY, PEM, certificate_of, sign
 
 SP = saml.ServiceProvider(slug="acme", origin="https://daypass.test")
@@ -189,3 +192,28 @@ def test_the_administrator_is_told_what_was_seen():
     assert told["It answers"].endswith("_q")
     assert told["Valid until"].endswith("UTC")
     assert "PasswordProtectedTransport" in told["Authenticated"]
+
+
+def test_what_is_read_is_compared_with_the_digest_once_more():
+    """Should xmlsec ever verify other bytes than the ones that are read, this is where it ends."""
+    root = etree.fromstring(sign(shape("okta"), "_a"))
+    own = alone(root.find(f"{{{SAML}}}Assertion"))
+    same = alone(own)
+    next(own.iter(f"{{{SAML}}}NameID")).text = "somebody-else"
+
+    assert b"u-1" in _covered(same, same.find(f"{{{DS}}}Signature"), "assertion")
+    with pytest.raises(SignInRefused) as refusal:
+        _covered(own, own.find(f"{{{DS}}}Signature"), "assertion")
+
+    assert refusal.value.cause == "The signature covers something else than the assertion."
+
+
+def test_text_around_a_signature_stays_where_it_was():
+    root = etree.fromstring(f'<a>1<b/>2<s xmlns="{DS}"/>3<c/></a>')
+    first = etree.fromstring(f'<a>1<s xmlns="{DS}"/>2</a>')
+
+    _take_out(root[1])
+    _take_out(first[0])
+
+    assert etree.tostring(root) == b"<a>1<b/>23<c/></a>"
+    assert etree.tostring(first) == b"<a>12</a>"
