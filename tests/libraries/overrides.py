@@ -48,7 +48,7 @@ def _is_ours(one: type) -> bool:
 def _is_plain(module: str) -> bool:
     if module.startswith(_ELSEWHERE) or ".management" in module:
         return True
-    return module.rpartition(".")[2] in _PLAIN
+    return not _PLAIN.isdisjoint(module.split("."))
 
 
 def _our_classes() -> Iterator[type]:
