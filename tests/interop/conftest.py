@@ -27,22 +27,22 @@ def daypass(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="session")
-def desk(daypass: Demo) -> Iterator[Desk]:
-    """Its services. Beside the provider that a test is about there is always another: people choose."""
-    opened = Desk(daypass)
-    elsewhere = f"{daypass.stage.idp}/saml/metadata"
-    opened.do("connect_saml", slug="elsewhere", metadata_url=elsewhere, claims={})
-    yield opened
-    opened.stop()
-
-
-@pytest.fixture(scope="session")
 def administrator(daypass: Demo, browser) -> Iterator[Administrator]:
     """Signed in with the local account, in a browser of their own."""
     context = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
     context.set_default_timeout(15_000)
     yield Administrator(context.new_page(), daypass)
     context.close()
+
+
+@pytest.fixture(scope="session")
+def desk(daypass: Demo, administrator: Administrator) -> Iterator[Desk]:
+    """Its services. Beside the provider that a test is about there is always another: people choose."""
+    opened = Desk(daypass)
+    elsewhere = f"{daypass.stage.idp}/saml/metadata"
+    opened.do("connect_saml", slug="elsewhere", metadata_url=elsewhere, claims={})
+    yield opened
+    opened.stop()
 
 
 @pytest.fixture(scope="session")

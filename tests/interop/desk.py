@@ -62,7 +62,9 @@ def connect_oidc(
     )
 
 
-def change(slug: str, claims: dict[str, Any] | None = None, **fields: Any) -> None:
+def change(
+    slug: str, claims: dict[str, Any] | None = None, secret: str | None = None, **fields: Any
+) -> None:
     """Save a provider with other values."""
     from accounts import services
 
@@ -71,7 +73,7 @@ def change(slug: str, claims: dict[str, Any] | None = None, **fields: Any) -> No
         setattr(provider, name, value)
     if claims is not None:
         provider.claim_map = provider.claim_map | claims
-    services.save_provider(provider, by=_by())
+    services.save_provider(provider, by=_by(), secret=secret)
 
 
 def refresh(slug: str) -> bool:
@@ -108,11 +110,13 @@ def give_role(slug: str, group: str, account: str, role: str) -> None:
     )
 
 
-def person(slug: str, username: str) -> dict[str, Any]:
-    """What Daypass knows of somebody: found by e-mail address, which decides nothing."""
+def person(slug: str, email: str) -> dict[str, Any]:
+    """What Daypass knows of whoever signed in last with this address, which decides nothing."""
     from accounts.models import Person
 
-    found = Person.objects.get(provider__slug=slug, email=f"{username}@example.org")
+    people = Person.objects.filter(provider__slug=slug, email=email)
+    found = people.order_by("signed_in_at").last()
+    assert found is not None
     return {
         "subject": found.subject,
         "handle": found.handle,
@@ -122,29 +126,31 @@ def person(slug: str, username: str) -> dict[str, Any]:
 
 
 def people(slug: str) -> int:
+    """How many people of a provider Daypass knows."""
     from accounts.models import Person
 
     return Person.objects.filter(provider__slug=slug).count()
 
 
-def events(slug: str, kind: str) -> list[dict[str, Any]]:
-    """What the audit log has about a provider, oldest first."""
+def last_sign_in(slug: str) -> dict[str, Any]:
+    """What the audit log has about the last sign-in at a provider."""
     from broker.audit.models import AuditEvent
 
-    found = AuditEvent.objects.filter(kind=kind, subject_id=str(_provider(slug).pk)).order_by("seq")
-    return [dict(event.data) for event in found]
+    name = _provider(slug).name
+    found = AuditEvent.objects.filter(kind="sign_in.accepted").order_by("-seq")[:20]
+    return next(dict(event.data) for event in found if event.data.get("provider") == name)
 
 
-def live_sessions(slug: str) -> int:
-    """Browser sessions of the provider's people that are still good for something."""
-    from django.contrib.sessions.models import Session
+def approve(slug: str) -> dict[str, Any]:
+    """Believe what waits for an administrator. Answers what it was."""
+    from django.utils import timezone
 
-    from accounts.models import Person
+    from accounts import services
+    from accounts.models import ProviderProposal
 
-    ids = {
-        str(pk) for pk in Person.objects.filter(provider__slug=slug).values_list("pk", flat=True)
-    }
-    return sum(row.get_decoded().get("_auth_user_id") in ids for row in Session.objects.all())
+    proposal = ProviderProposal.objects.get(provider=_provider(slug), state="open")
+    services.accept_proposal(proposal, proposal.digest, _by(), timezone.now())
+    return dict(proposal.content)
 
 
 def _provider(slug: str) -> Any:
@@ -169,8 +175,8 @@ DEEDS: dict[str, Callable[..., Any]] = {
         give_role,
         person,
         people,
-        events,
-        live_sessions,
+        last_sign_in,
+        approve,
     )
 }
 

@@ -121,10 +121,12 @@ def node() -> str:
 
 _NEEDS: dict[str, tuple[Callable[[], object], ...]] = {
     "SimpleSAMLphp": (simplesamlphp, faketime),
+    "oidc-provider and samlp": (node, faketime),
 }
 
 TESTS = {
     "SimpleSAMLphp": ("test_simplesamlphp.py",),
+    "oidc-provider and samlp": ("test_oidc_provider.py", "test_samlp.py"),
 }
 """Whose tests are where."""
 

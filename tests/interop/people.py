@@ -71,11 +71,16 @@ EVERY_LIST = (
 """People whose groups are lists, as both protocols have them."""
 
 SAML_PEOPLE = EVERY_LIST
+SVEN = Somebody(
+    "sven",
+    "Sven Separated",
+    f"staff {ENGINEERS} on-call",
+    (f"staff {ENGINEERS} on-call",),
+)
+"""One text with blanks: one group, unless the claim map says that it is several."""
 OIDC_PEOPLE = (
     *EVERY_LIST,
-    Somebody(
-        "sven", "Sven Separated", f"staff {ENGINEERS} on-call", ("staff", ENGINEERS, "on-call")
-    ),
+    SVEN,
     Somebody("otto", "Otto Object", {"cloud": [ENGINEERS]}, None),
     Somebody("mia", "Mia Mixed", [ENGINEERS, 42], None),
     Somebody("nils", "Nils Nested", [[ENGINEERS]], None),

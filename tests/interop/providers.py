@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,74 @@ class SimpleSamlPhp(Running):
         draft = self.folder / "settings.new"
         draft.write_text(json.dumps(self.settings | {"idp": self.idp}))
         draft.replace(self.folder / "settings.json")
+
+
+class Node(Running):
+    """A script of this folder on Node: told what to be in one line of JSON, and changed by further ones."""
+
+    def __init__(
+        self, script: str, folder: Path, settings: Mapping[str, Any], *, clock: str = ""
+    ) -> None:
+        super().__init__()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.start(
+            [parts.node(), "--no-warnings", str(HERE / script)],
+            log=folder / "node.log",
+            clock=clock,
+        )
+        self.say(port=self.port, url=self.url, **settings)
+
+    def log(self) -> str:
+        return (self.folder / "node.log").read_text()
+
+    def say(self, **settings: Any) -> dict[str, Any]:
+        """Change something; what the provider answered. Raises RuntimeError with its log when it ended."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(settings) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(self.log()[-4000:])
+        return dict(json.loads(answer))
+
+
+class OidcProvider(Node):
+    """npm's oidc-provider."""
+
+    def __init__(self, folder: Path, people: tuple[Somebody, ...], **settings: Any) -> None:
+        clock = settings.pop("clock", "")
+        super().__init__(
+            "oidc-provider.mjs",
+            folder,
+            {"people": {p.login: p.claims() for p in people}, "password": PASSWORD, **settings},
+            clock=clock,
+        )
+
+    @property
+    def issuer(self) -> str:
+        return self.url
+
+
+class Samlp(Node):
+    """Auth0's SAML identity provider, npm's samlp: the one that encrypts as Daypass accepts it."""
+
+    def __init__(self, folder: Path, people: tuple[Somebody, ...], *, clock: str = "") -> None:
+        key, certificate = key_pair("samlp")
+        super().__init__(
+            "samlp.mjs",
+            folder,
+            {
+                "people": {p.login: p.attributes() for p in people},
+                "password": PASSWORD,
+                "key": key,
+                "certificate": certificate,
+            },
+            clock=clock,
+        )
+
+    @property
+    def entity_id(self) -> str:
+        return f"{self.url}/metadata"
+
+    metadata_url = entity_id

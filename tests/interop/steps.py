@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 
+import requests
 from playwright.sync_api import expect
 
 from tests.interop.people import PASSWORD
 from tests.journeys.test_administrator import break_the_glass
 from tests.servers import Demo
+
+
+def metadata_of(origin: str, slug: str) -> bytes:
+    """Daypass's metadata, as the provider's administrator fetches it."""
+    answer = requests.get(f"{origin}/saml/{slug}/metadata/", timeout=10)
+    assert answer.ok
+    return answer.content
 
 
 def choose(page, origin: str, slug: str, *, at: str = "/") -> None:
@@ -74,7 +82,7 @@ class Administrator:
         assert "You could not be signed in. Try again." in main
         reference = re.search(r"Reference ([2-9A-Z]{8})", main)[1]
         self.page.goto(f"{self.origin}/admin/find/?q={reference}")
-        found = self.page.get_by_role("main").inner_text()
-        assert reference in found
-        assert "Sign-in refused" in found
+        found = str(self.page.get_by_role("main").inner_text())
+        assert reference in found, found
+        assert "Sign-in refused" in found, found
         return found
