@@ -41,7 +41,7 @@ STRANGERS = {
 """Address -> why a stranger may knock."""
 
 PEOPLE = {"home", "role", "pin", "open_console", "get_keys", "go", "sessions", "live"}
-PEOPLE |= {"session_end", "session_disown"}
+PEOPLE |= {"session_end"}
 STAFF = {"provider_test_start", "provider_test_result"}
 BREAK_GLASS = "mfa_ account_"
 """Names that begin so: only for the local account."""
