@@ -382,6 +382,8 @@ def check(element: etree._Element, rule: Rule) -> None:
     _check_attributes(element, rule)
     children = list(element)
     _check_text(element, children, rule)
+    if not children and not rule.content:
+        return
     position, end = 0, len(children)
     for part in rule.content:
         found = 0
