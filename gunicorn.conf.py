@@ -8,7 +8,10 @@ import os
 bind = os.environ.get("DAYPASS_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("DAYPASS_WEB_PROCESSES", "2"))
 threads = int(os.environ.get("DAYPASS_WEB_THREADS", "8"))
-worker_class = "gthread"
+# Slow clients hold no thread: broker/serving.py says how, and for how long they are waited for.
+worker_class = "broker.serving.PatientWorker"
+worker_connections = 1000
+sendfile = False
 timeout = 60
 graceful_timeout = 20
 keepalive = 5

@@ -1,0 +1,284 @@
+"""A gunicorn worker that gives a thread only to whole requests, and takes it back as soon as the answer is made.
+
+gunicorn's own threaded worker reads a request in the thread that will answer it, so eight connections that dawdle are
+eight threads gone (threats.md R55). Here the main loop, which waits for everybody at once, collects what arrives and
+sends what an answer's reader is slow to take. Each connection has a total time for its headers, its body and its
+answer; when there are too many, the one that has been arriving for longest goes.
+
+gunicorn still parses every request itself; what is found here only decides when it is complete. If the two ever
+disagree, gunicorn finds nothing more to read and the connection ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import selectors
+import socket
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+MOST_HEAD = 32 * 1024
+MOST_BODY = 512 * 1024
+MOST_ANSWER = 16 * 1024 * 1024
+MOST_HELD = 64 * 1024 * 1024
+"""Bytes: of a head, of a body, of an answer that waits to be taken, and of all that a process holds for slow peers."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+_CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
+
+
+class Socket(socket.socket):
+    """Takes every answer at once: what the reader does not take now is kept for the main loop. It never waits."""
+
+    def __init__(self, accepted: socket.socket) -> None:
+        super().__init__(fileno=accepted.detach())
+        super().setblocking(False)
+        self.kept = bytearray()
+
+    def setblocking(self, flag: bool) -> None:
+        """Whatever gunicorn wishes: it has nothing to wait for."""
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        left = memoryview(data)
+        if not self.kept:
+            with suppress(BlockingIOError):
+                left = left[self.send(left) :]
+        if len(self.kept) + len(left) > MOST_ANSWER:
+            raise OSError(errno.EPIPE, "the answer is longer than is kept for a slow reader")
+        self.kept += left
+
+
+class Connection(TConn):
+    """One connection and what has arrived on it."""
+
+    sock: Socket
+
+    def __init__(self, cfg: Any, accepted: Socket, client: Any, server: Any) -> None:
+        super().__init__(cfg, accepted, client, server)
+        self.arrived = bytearray()
+        self.whole = 0
+        """Bytes of the request that is arriving, 0 until its head is there."""
+        self.until = 0.0
+        self.held = 0
+        """Bytes of it that are in the worker's sum."""
+        self.data_ready = True
+
+    def init(self) -> None:
+        """In the thread: gunicorn's parser, given everything that arrived."""
+        super().init()
+        self.parser.unreader.unread(bytes(self.arrived))
+        self.arrived.clear()
+        self.whole = 0
+
+
+class PatientWorker(ThreadWorker):
+    """See the module. The times are seconds, each for the whole of what it names."""
+
+    HEAD_SECONDS = 10.0
+    BODY_SECONDS = 20.0
+    ANSWER_SECONDS = 30.0
+    GOODBYE_SECONDS = 2.0
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        if cfg.is_ssl:
+            raise RuntimeError("TLS ends at the proxy in front of Daypass, not here.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.waiting: dict[Connection, None] = {}
+        """Connections that the main loop waits for, the one that has waited for longest first."""
+        self.held = 0
+        self._looked = 0.0
+
+    # -- arriving
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            accepted, client = listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                raise
+            return
+        self.nr_conns += 1
+        self._make_room()
+        conn = Connection(self.cfg, Socket(accepted), client, listener.getsockname())
+        self._wait_for_request(conn, self.HEAD_SECONDS)
+
+    def _make_room(self) -> None:
+        """Before there are too many, whoever takes longest goes."""
+        while self.waiting and (self.nr_conns >= self.worker_connections or self.held > MOST_HELD):
+            self._drop(next(iter(self.waiting)))
+
+    def _wait_for_request(self, conn: Connection, seconds: float) -> None:
+        self._wait(conn, selectors.EVENT_READ, self._on_request, seconds)
+
+    def _wait(self, conn: Connection, event: int, then: Any, seconds: float) -> None:
+        conn.until = time.monotonic() + seconds
+        self.waiting[conn] = None
+        self._weigh(conn)
+        self.poller.register(conn.sock, event, partial(self._happened, then, conn))
+
+    def _happened(self, then: Any, conn: Connection, _: socket.socket) -> None:
+        """Unless what happened a moment earlier, to another connection, ended this one."""
+        if conn in self.waiting:
+            then(conn)
+
+    def _wait_no_more(self, conn: Connection) -> None:
+        del self.waiting[conn]
+        self.poller.unregister(conn.sock)
+
+    def _weigh(self, conn: Connection) -> None:
+        now = len(conn.arrived) + len(conn.sock.kept)
+        self.held += now - conn.held
+        conn.held = now
+
+    def _on_request(self, conn: Connection) -> None:
+        try:
+            data = conn.sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(conn)
+            return
+        if not conn.arrived:
+            conn.until = time.monotonic() + self.HEAD_SECONDS
+        conn.arrived += data
+        self._weigh(conn)
+        self._look(conn)
+        self._make_room()
+
+    def _look(self, conn: Connection) -> None:
+        """Give the request to a thread if it is there, and refuse it if it cannot be."""
+        if not conn.whole:
+            while conn.arrived.startswith(b"\r\n"):
+                del conn.arrived[:2]
+            end = conn.arrived.find(b"\r\n\r\n", 0, MOST_HEAD)
+            if end < 0:
+                if len(conn.arrived) >= MOST_HEAD:
+                    self._refuse(conn, b"431 Request Header Fields Too Large")
+                return
+            head = bytes(conn.arrived[: end + 2])
+            if _CODED.search(head):
+                self._refuse(conn, b"411 Length Required")
+                return
+            length = _LENGTH.search(head)
+            body = int(length[1]) if length else 0
+            if body > MOST_BODY:
+                self._refuse(conn, b"413 Content Too Large")
+                return
+            conn.whole = end + 4 + body
+            conn.until = time.monotonic() + self.BODY_SECONDS
+            if len(conn.arrived) < conn.whole and _EXPECT.search(head):
+                short = _EXPECT.sub(b"", head, count=1)
+                conn.arrived[: len(head)] = short
+                conn.whole -= len(head) - len(short)
+                conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if len(conn.arrived) >= conn.whole:
+            self._wait_no_more(conn)
+            self.enqueue_req(conn)
+
+    def _refuse(self, conn: Connection, status: bytes) -> None:
+        self._wait_no_more(conn)
+        try:
+            conn.sock.sendall(
+                b"HTTP/1.1 "
+                + status
+                + b"\r\nConnection: close\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\n"
+                + f"Content-Length: {len(status) + 1}\r\n\r\n".encode()
+                + status
+                + b"\n"
+            )
+        except OSError:
+            self._forget(conn)
+            return
+        self._say_goodbye(conn)
+
+    # -- answering
+
+    def finish_request(self, conn: Connection, done: Future[Any]) -> None:
+        """In the main loop, after a thread made an answer: send the rest of it, then wait for the next request."""
+        conn.arrived.clear()
+        keep = not done.cancelled() and done.exception() is None and bool(done.result())
+        if conn.sock.fileno() < 0:
+            self._forget(conn)
+        elif conn.sock.kept:
+            self._wait(
+                conn, selectors.EVENT_WRITE, partial(self._on_taken, keep), self.ANSWER_SECONDS
+            )
+        else:
+            self._answered(conn, keep)
+
+    def _on_taken(self, keep: bool, conn: Connection) -> None:
+        try:
+            del conn.sock.kept[: conn.sock.send(conn.sock.kept)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(conn)
+            return
+        self._weigh(conn)
+        if not conn.sock.kept:
+            self._wait_no_more(conn)
+            self._answered(conn, keep)
+
+    def _answered(self, conn: Connection, keep: bool) -> None:
+        if not keep or not self.alive:
+            self._say_goodbye(conn)
+            return
+        conn.arrived += conn.parser.unreader.take_buffered()
+        self._wait_for_request(conn, self.HEAD_SECONDS if conn.arrived else self.cfg.keepalive)
+        if conn.arrived:
+            self._look(conn)
+
+    def _say_goodbye(self, conn: Connection) -> None:
+        """Close in the order that lets the answer arrive (RFC 9112 section 9.6), without waiting for it here."""
+        conn.arrived.clear()
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._forget(conn)
+            return
+        self._wait(conn, selectors.EVENT_READ, self._on_goodbye, self.GOODBYE_SECONDS)
+
+    def _on_goodbye(self, conn: Connection) -> None:
+        try:
+            if conn.sock.recv(65536):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._drop(conn)
+
+    # -- the end
+
+    def _drop(self, conn: Connection) -> None:
+        self._wait_no_more(conn)
+        self._forget(conn)
+
+    def _forget(self, conn: Connection) -> None:
+        conn.arrived.clear()
+        conn.sock.kept.clear()
+        self._weigh(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def murder_pending(self) -> None:
+        """Called after every turn of the main loop: who has used up their time goes, looked at twice a second."""
+        now = time.monotonic()
+        if now - self._looked < 0.5:
+            return
+        self._looked = now
+        for conn in list(self.waiting):
+            if conn.until < now or (not self.alive and not conn.arrived and not conn.sock.kept):
+                self._drop(conn)
