@@ -15,6 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from tests import factories as make
 from tests.accounts import web
 from tests.accounts.test_break_glass import break_glass
+from tests.aws.servers import _sts_server, sts_stand_in  # noqa: F401  (fixtures)
 from tests.portal.conftest import sign_in
 
 pytestmark = pytest.mark.django_db
@@ -142,3 +143,48 @@ def test_health_says_no_more_than_well_or_not(path, settings):
     assert set(answer.json().values()) <= {"live", "ready", "ok"}
     for secret in ("valkey", "redis://", settings.SECRET_KEY, "5.2"):
         assert secret not in answer.content.decode()
+
+
+# --- What travels with every answer
+
+
+def test_pages_of_people_are_kept_by_nobody_and_differ_by_cookie():
+    """A shared cache must not show one person's page to another (threats.md R64)."""
+    client = sign_in(make.person("grace", at=make.provider("acme")))
+    for path in ("/", "/sessions/", "/sessions/live/"):
+        answer = client.get(path, secure=True)
+
+        assert answer.status_code == 200, path
+        assert "no-store" in answer["Cache-Control"], path
+        assert "Cookie" in answer["Vary"], path
+
+
+def test_what_is_not_public_is_never_cacheable():
+    client = Client(headers={"host": "daypass.test"})
+    public = {"saml_metadata", "openid_configuration", "jwks", "aws_saml_metadata"}
+    for name, path in patterns():
+        if name not in public:
+            answer = client.get(path, secure=True)
+            assert "no-store" in answer["Cache-Control"], path
+            assert "public" not in answer["Cache-Control"], path
+
+
+def test_the_page_with_keys_tells_nobody_anything(sts_stand_in, signing_keys):  # noqa: F811
+    """Its headers one by one (threats.md R26)."""
+    person = make.person("ada", groups=[make.group("developers")])
+    role = make.role("Developer")
+    make.mapping(person.memberships.get().group, role)
+    client = sign_in(person)
+
+    answer = client.post(f"/keys/{role.pk}/", secure=True)
+
+    assert answer.status_code == 200
+    assert "no-store" in answer["Cache-Control"]
+    assert answer["Referrer-Policy"] in ("no-referrer", "same-origin")
+    assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert answer["X-Frame-Options"] == "DENY"
+    policy = answer["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in policy and "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', answer.content.decode())

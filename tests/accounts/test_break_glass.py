@@ -226,6 +226,21 @@ def test_guessing_is_slowed_down(password):
     assert not web.is_signed_in(browser)
 
 
+def test_a_success_in_between_does_not_make_guessing_cheaper(password):
+    """Failures are counted by address and by account in the store; a success takes none of them back."""
+    for _ in range(4):
+        log_in(web.browser(), "wrong")
+    good = web.browser()
+    log_in(good, password)
+    assert web.is_signed_in(good)
+    log_in(web.browser(), "wrong")
+    browser = web.browser()
+
+    log_in(browser, password)
+
+    assert not web.is_signed_in(browser)
+
+
 def test_somebody_of_a_provider_cannot_use_a_password(db):
     person = make.person("ada", is_superuser=True)
     person.set_password("a password that was put there somehow")
