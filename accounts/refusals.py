@@ -235,13 +235,19 @@ _pages: dict[tuple[str, ...], str] = {}
 
 
 def page(
-    message: str, *, reference: str = "", again: str = "", status: int, retry_after: int = 0
+    message: str,
+    *,
+    reference: str = "",
+    again: str = "",
+    leaving: bool = False,
+    status: int,
+    retry_after: int = 0,
 ) -> HttpResponse:
-    """The page for everything that ends at a door: what to do, and the number.
+    """The page for everything that ends at a door: what to do, and the number. leaving: it was the way out.
 
     It is drawn once for each message and only filled in afterwards, so that refusing costs next to nothing.
     """
-    drawn = _drawn("accounts/problem.html", message, bool(reference), bool(again))
+    drawn = _drawn("accounts/problem.html", message, bool(reference), bool(again), leaving)
     drawn = drawn.replace(_PLACE.format("reference"), escape(reference))
     drawn = drawn.replace(_PLACE.format("again"), escape(again))
     response = HttpResponse(drawn, status=status)
@@ -255,12 +261,13 @@ def nothing_here() -> HttpResponse:
     return HttpResponse(_drawn("404.html", "", False, False), status=404)
 
 
-def _drawn(template: str, message: str, reference: bool, again: bool) -> str:
+def _drawn(template: str, message: str, reference: bool, again: bool, leaving: bool = False) -> str:
     key = (
         template,
         message,
         str(reference),
         str(again),
+        str(leaving),
         settings.DAYPASS_COMPANY,
         settings.DAYPASS_HELP_URL,
         settings.DAYPASS_HELP_TEXT,
@@ -273,6 +280,7 @@ def _drawn(template: str, message: str, reference: bool, again: bool) -> str:
             "message": message,
             "reference": _PLACE.format("reference") if reference else "",
             "again": _PLACE.format("again") if again else "",
+            "leaving": leaving,
         }
         found = _pages[key] = render_to_string(template, context, request=HttpRequest())
     return found

@@ -5,7 +5,8 @@ The pages of this module and what they are given:
 - `accounts/sign_in.html`: `providers` (slug, name, protocol), the one used last first; `to`, `fresh` for the forms;
   `note` ("idle", "absolute", "provider" or ""); `at_once` when there is one provider and nothing went wrong before.
 - `accounts/going.html`: `name` and `url` of where the browser is going; it goes by itself.
-- `accounts/problem.html`: `message`, `reference`, `again` (an address, or "" when trying again does not help).
+- `accounts/problem.html`: `message`, `reference`, `again` (an address, or "" when trying again does not help);
+  `leaving` when somebody was to be signed out.
 - `accounts/confirm.html`: `provider`, `name` and `more` of who it says this is; `here`, the Person who is signed in
   already or None, and `same` when that is the same one.
 - `accounts/signed_out.html`: nothing.

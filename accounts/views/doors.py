@@ -35,6 +35,12 @@ TRY_AGAIN = "Try again. If it happens again, ask for help and give the number be
 ASK = "Ask for help and give the number below."
 
 
+NOT_SIGNED_OUT = (
+    "Your sign-in service sent a message to sign you out that Daypass does not accept. Open Daypass: if you are still "
+    "signed in, sign out there. If this happens again, ask for help and give the number below."
+)
+
+
 BUSY = ("busy", "xml_room_unavailable")
 """Refusals that say nothing about the message: the very same may be taken in a moment."""
 
@@ -62,6 +68,9 @@ def problem(
         case DaypassError() if error.code in BUSY:
             code, reason = error.code, whole(error)
             message, status, after = limits.BUSY, 503, limits.LANE
+        case DaypassError() if getattr(request, "leaving", False):
+            code, reason = error.code, whole(error)
+            message, status, retry = NOT_SIGNED_OUT, status or 403, False
         case SignInRefused() if error.retry:
             code, reason = error.code, whole(error)
             message, status = error.message, status or 403
@@ -82,7 +91,12 @@ def problem(
             f"{reverse('sign_in')}?{urlencode({'to': to, 'stay': '1'} if to else {'stay': '1'})}"
         )
     return refusals.page(
-        message, reference=reference, again=again, status=status, retry_after=after
+        message,
+        reference=reference,
+        again=again,
+        leaving=getattr(request, "leaving", False),
+        status=status,
+        retry_after=after,
     )
 
 

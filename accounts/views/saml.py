@@ -247,6 +247,7 @@ def saml_sls(request: HttpRequest, slug: str) -> HttpResponse:
     The request says which sessions it means; the browser that carries it need not be one of them, and in a frame it
     sends no cookie. Each message is taken once.
     """
+    request.leaving = True  # type: ignore[attr-defined]  # for the page, should this fail
     row = row_of(slug, Protocol.SAML)
     sp, provider = services.service_provider(row), services.saml_provider(row)
     now = timezone.now()

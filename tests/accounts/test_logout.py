@@ -324,3 +324,16 @@ def test_a_request_and_an_answer_in_one_message_are_refused(saml_row, idp):
     for more in ("SAMLResponse=x", "SAML%52esponse=x", "SAMLEncoding=x", "other=x"):
         assert web.call_back(browser, f"{signed}&{more}").status_code == 403
         assert web.is_signed_in(browser)
+
+
+def test_who_sees_a_refused_sign_out_is_told_what_to_do(saml_row, idp, refusals):
+    browser = signed_in(idp)
+
+    page = web.call_back(browser, SLS + "?SAMLRequest=junk")
+
+    text = page.content.decode()
+    assert page.status_code == 403
+    assert "This sign-out was not accepted" in text
+    assert "if you are still signed in, sign out there" in text
+    assert web.reference_of(page)
+    assert refusals()[0][1] not in text
