@@ -200,7 +200,7 @@ def open_signed(
             "Choose the algorithm that the provider uses. Unsigned tokens and shared secrets are never accepted.",
         )
     if header.get("typ", types[0]) not in types:
-        raise refused(f"The token is of another type than an {what}.")
+        raise refused(f"The {what}'s header says that it is another type of token.")
     for name in _BRINGS_ITS_OWN:
         if name in header:
             raise refused(f"The {what}'s header has “{name}”, which is not followed.")

@@ -52,11 +52,13 @@ class OidcIdp:
     bend_logout: Callable[[dict], None] = lambda claims: None
     elsewhere: dict[str, Any] = field(default_factory=dict)
     """What other paths answer, or these ones instead; None is 404."""
+    ready: Any = None
+    """A key that was made before: RSA keys take a tenth of a second each."""
     in_the_header: bool = False
     """The client secret is taken by HTTP Basic instead of in the body."""
 
     def __post_init__(self) -> None:
-        self.key = self.new_key()
+        self.key = self.ready or self.new_key()
         self.codes: dict[str, dict[str, str]] = {}
         self.tokens: set[str] = set()
         self.asked: list[str] = []

@@ -277,6 +277,9 @@ TELLTALE = re.compile(
 )
 """Words that would tell a stranger why. The page of a refusal has a number instead."""
 
+REFERENCE = re.compile(r'(?:<strong class="mono">|"reference": ")([0-9A-Z]{8})[<"]')
+"""The number, on a page or in an answer to a machine."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -341,7 +344,7 @@ def _problems(
         yield f"a request took {slowest:.1f} s"
     page = visible(response)
     if one.recorded:
-        shown = re.search(r'<strong class="mono">([0-9A-Z]{8})</strong>', _body(response))
+        shown = REFERENCE.search(_body(response))
         if shown is None:
             yield "the page has no reference"
         elif shown[1] not in {row.reference for row in refusals}:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from copy import copy
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 from lxml import etree
@@ -140,31 +142,73 @@ def saml_stage() -> Iterator[SamlStage]:
     yield SamlStage()
 
 
+@cache
+def op_key() -> Any:
+    """The key of every OpenID Connect stage's provider, made once a process."""
+    op = OidcIdp()
+    op.close()
+    return op.key
+
+
 class OidcStage(Stage):
-    """`row` is the provider that is attacked; `op` plays it over real HTTP and can be bent (see OidcIdp)."""
+    """`row` is the provider that is attacked; `op` plays it over real HTTP and can be bent (see OidcIdp).
+
+    A worker has just refreshed it, so that nobody waits for keys.
+    """
 
     subject = str(ADA["sub"])
 
     def __init__(self, op: OidcIdp) -> None:
         super().__init__()
         self.op = op
-        self.row = services.create_oidc_provider(
-            slug="globex",
-            name="Globex",
-            issuer=op.issuer,
-            client_id=op.client_id,
-            secret=op.client_secret,
-            by=BY,
-            enabled=True,
-            claim_map=PRESETS["oidc"],
-        )
+        self.row = self.connect()
+        IdentityProvider.objects.update(refresh_asked_at=timezone.now() - timedelta(minutes=1))
+        self.row.refresh_from_db()
+
+    def connect(self, slug: str = "globex", op: OidcIdp | None = None, **fields: Any) -> Any:
+        op = op or self.op
+        fields = {
+            "issuer": op.issuer,
+            "client_id": op.client_id,
+            "secret": op.client_secret,
+            "enabled": True,
+            "claim_map": PRESETS["oidc"],
+        } | fields
+        return services.create_oidc_provider(slug=slug, name=slug.title(), by=BY, **fields)
+
+    def neighbour(self, slug: str = "other") -> OidcIdp:
+        """Another provider, connected as well; for as long as the stage stands."""
+        op = OidcIdp(ready=op_key(), client_id="daypass-there")
+        self.others.append(op)
+        settings.DAYPASS_PRIVATE_PROVIDERS = [
+            *settings.DAYPASS_PRIVATE_PROVIDERS,
+            op.authority,
+        ]
+        self.connect(slug, op)
+        self.settled()
+        return op
+
+    def sign_in(self, browser: Browser | None = None) -> Any:
+        """A whole sign-in; the last response."""
+        return web.oidc_sign_in(browser or self.browser(), self.op)
+
+    def callback(self, browser: Browser) -> str:
+        """Begin a sign-in in this browser, and let the provider answer; the address that it sends the browser to."""
+        return self.op.authorize(web.start(browser, "globex"))
+
+    @property
+    def others(self) -> list[OidcIdp]:
+        return self.__dict__.setdefault("_others", [])
 
 
 @stage_of("oidc")
 def oidc_stage() -> Iterator[OidcStage]:
-    op = OidcIdp()
+    op = OidcIdp(ready=op_key())
+    stage = None
     try:
         with override_settings(DAYPASS_PRIVATE_PROVIDERS=[op.authority]):
-            yield OidcStage(op)
+            stage = OidcStage(op)
+            yield stage
     finally:
-        op.close()
+        for one in (op, *(stage.others if stage else ())):
+            one.close()
