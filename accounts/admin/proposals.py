@@ -26,6 +26,11 @@ from broker.errors import DaypassError
 from broker.templatetags.backoffice import exact, moment
 
 State = ProviderProposal.State
+NAMES = {
+    "sso_url": "Sign-on address",
+    "slo_url": "Sign-out address",
+    "jwks_uri": "Address of its keys",
+}
 COLOURS = {
     State.OPEN: "amber",
     State.ACCEPTED: "green",
@@ -157,7 +162,7 @@ def shown(proposal: ProviderProposal) -> dict[str, Any]:
         "proposal": proposal,
         "open": proposal.state == State.OPEN,
         "facts": [
-            {"name": name.replace("_", " ").capitalize(), **change}
+            {"name": NAMES.get(name, name.replace("_", " ").capitalize()), **change}
             for name, change in content["facts"].items()
         ],
         "keys": rows,

@@ -114,8 +114,16 @@ class IdentityProviderAdmin(DaypassAdmin):
         Deed("enable", "Switch on", _switch_on, available=lambda provider: not provider.enabled),
         Deed("refresh", "Refresh now", _refresh, available=services.refreshable),
         Deed(
+            "disable",
+            "Switch off",
+            _switch_off,
+            available=lambda provider: provider.enabled,
+            warn=_switch_off_warning,
+            danger=True,
+        ),
+        Deed(
             "begin-anywhere",
-            "Let sign-in begin there",
+            "Let sign-in begin at the provider",
             _begin_anywhere,
             available=lambda p: p.protocol == Protocol.SAML and not p.idp_initiated,
             warn=lambda p: (
@@ -130,14 +138,6 @@ class IdentityProviderAdmin(DaypassAdmin):
             "Let sign-in begin here only",
             _begin_here,
             available=lambda p: p.idp_initiated,
-        ),
-        Deed(
-            "disable",
-            "Switch off",
-            _switch_off,
-            available=lambda provider: provider.enabled,
-            warn=_switch_off_warning,
-            danger=True,
         ),
     )
 

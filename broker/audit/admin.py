@@ -128,7 +128,10 @@ def number_in(text: str) -> str:
 
 
 def _subject_link(event: AuditEvent) -> str:
-    said = " ".join(filter(None, (event.subject_type, event.data.get("label", "")))) or NOTHING
+    name = event.data.get("label", "")
+    if event.subject_type == "provider":
+        name = name or event.data.get("provider", "")
+    said = " ".join(filter(None, (event.subject_type.replace("_", " "), name))) or NOTHING
     page = _PAGES.get(event.subject_type)
     if page and event.subject_id:
         try:
@@ -230,6 +233,11 @@ class AuditEventAdmin(DetailAdmin):
             **super().page(request, thing),
             "title": f"{what_happened(thing)} (event {thing.seq})",
         }
+
+    def lead(self, thing: AuditEvent) -> str:
+        """Of what was refused: the real reason, for whoever comes with a reference number."""
+        reason = thing.data.get("reason") if thing.kind in _BAD else None
+        return reason if isinstance(reason, str) else ""
 
     def facts(self, request: HttpRequest, thing: AuditEvent) -> Sequence[tuple[str, Any]]:
         return [
