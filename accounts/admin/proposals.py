@@ -151,7 +151,9 @@ def shown(proposal: ProviderProposal) -> dict[str, Any]:
     keys = content.get("keys") or {"before": [], "after": []}
     saml = content["protocol"] == Protocol.SAML
     mark = "fingerprint" if saml else "thumbprint"
-    before, after = (certificate_rows(keys[w]) if saml else key_rows(keys[w]) for w in keys)
+    # By name and not by order: PostgreSQL keeps the members of JSON in an order of its own.
+    rows_of = certificate_rows if saml else key_rows
+    before, after = rows_of(keys["before"]), rows_of(keys["after"])
     known = {row[mark] for row in before}
     staying = {row[mark] for row in after}
     rows: list[Mapping[str, Any]] = [

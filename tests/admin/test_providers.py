@@ -621,6 +621,9 @@ def test_what_waits_is_on_the_first_page_and_on_the_providers_page(admin_client,
         ):
             assert fact in shown
     assert page.index("Waits for you") < page.index('id="settings"')
+    kept = services.fingerprint(acme.certificates[0])
+    assert ">goes<" in page[: page.index(kept)]
+    assert ">new<" in page[page.index(kept) :]
 
 
 def test_exactly_what_was_shown_is_believed(admin_client, ada, acme, renewed):
