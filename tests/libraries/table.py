@@ -26,6 +26,8 @@ OVERRIDDEN_BY: dict[str, str] = {
     "broker.backoffice.ServiceForm": "a form's last step is one service call; Django itself saves nothing.",
     "broker.entitlements.queries.Among": "ids of a search are read first on PostgreSQL; what is compared is the same.",
     "broker.entitlements.queries.Folded": "names are compared folded, on both databases alike.",
+    "broker.serving.Connection": "what has been read of a request is handed to gunicorn's own parser, whole.",
+    "broker.serving.PatientWorker": "a thread is given to whole requests only; who dawdles is waited for without one.",
     "broker.sqlite.base.DatabaseWrapper": "the turn is taken before a transaction and given back after it, always.",
 }
 """Our classes -> why their overrides matter."""
@@ -280,30 +282,26 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
         onelogin.saml2.logout_response:OneLogin_Saml2_Logout_Response.get_response
         onelogin.saml2.settings:OneLogin_Saml2_Settings.__init__
         onelogin.saml2.settings:OneLogin_Saml2_Settings.check_settings
-        onelogin.saml2.settings:OneLogin_Saml2_Settings.get_sp_metadata
-        onelogin.saml2.metadata:OneLogin_Saml2_Metadata.builder
         onelogin.saml2.utils:OneLogin_Saml2_Utils.redirect
         onelogin.saml2.utils:OneLogin_Saml2_Utils.sign_binary
         """,
     ),
     (
-        "A response's signatures are verified with the pinned certificates only, over the elements that the gate let "
-        "pass, and a failure raises.",
+        "A signature is verified with the one pinned certificate that is given, over the element that is given, with "
+        "nothing else in reach, and everything but success raises or is False.",
         """
-        onelogin.saml2.response:OneLogin_Saml2_Response.__init__
-        onelogin.saml2.response:OneLogin_Saml2_Response.is_valid
-        onelogin.saml2.response:OneLogin_Saml2_Response.process_signed_elements
-        onelogin.saml2.response:OneLogin_Saml2_Response.validate_signed_elements
         onelogin.saml2.utils:OneLogin_Saml2_Utils.validate_sign
         onelogin.saml2.utils:OneLogin_Saml2_Utils.validate_node_sign
+        onelogin.saml2.utils:OneLogin_Saml2_Utils.format_cert
         onelogin.saml2.xml_utils:OneLogin_Saml2_XML.to_etree
-        onelogin.saml2.xml_utils:OneLogin_Saml2_XML.validate_xml
+        onelogin.saml2.xml_utils:OneLogin_Saml2_XML.query
         """,
     ),
     # --- PyJWT
     (
         "An ID token's signature is verified with the given key and the given algorithm, and `none` is none of them.",
         """
+        jwt.api_jws:PyJWS.__init__
         jwt.api_jws:PyJWS.decode_complete
         jwt.api_jws:PyJWS._load
         jwt.api_jws:PyJWS._verify_signature
@@ -323,6 +321,17 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
         gunicorn.http.message:Request.set_body_reader
         gunicorn.http.wsgi:create
         gunicorn.http.wsgi:Response.process_headers
+        gunicorn.http.message:Request.parse
+        gunicorn.http.unreader:SocketUnreader
+        gunicorn.workers.gthread:TConn.set_timeout
+        gunicorn.workers.gthread:TConn.close
+        gunicorn.workers.gthread:PollableMethodQueue
+        gunicorn.workers.gthread:ThreadWorker.run
+        gunicorn.workers.gthread:ThreadWorker.init_process
+        gunicorn.workers.gthread:ThreadWorker.enqueue_req
+        gunicorn.workers.gthread:ThreadWorker.set_accept_enabled
+        gunicorn.workers.gthread:ThreadWorker.wait_for_and_dispatch_events
+        gunicorn.workers.gthread:ThreadWorker.murder_keepalived
         gunicorn.workers.gthread:ThreadWorker.handle
         gunicorn.workers.gthread:ThreadWorker.handle_request
         """,
