@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -18,11 +19,16 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from qrcode.image.svg import SvgPathFillImage
 
+from accounts import limits
 from accounts.models import IdentityProvider, Person, Protocol
 from accounts.network import client_address
 from broker.sealing import seal, unseal
 
 _KINDS = {Protocol.SAML: "saml", Protocol.OIDC: "openid_connect"}
+
+
+def _account(credentials: Mapping[str, Any]) -> str:
+    return str(credentials.get("username", "")).lower()[:200]
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -37,6 +43,17 @@ class AccountAdapter(DefaultAccountAdapter):
         if time.time() - began < account_settings.REAUTHENTICATION_TIMEOUT:
             return False
         return bool(super().is_reauthentication_required(app=app, **kwargs))
+
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        """Before a password is checked: our counts, which Redis may be away for, and which success does not clear."""
+        if not limits.may_guess(request, _account(credentials)):
+            raise self.validation_error("too_many_login_attempts")
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> Person | None:
+        found: Person | None = super().authenticate(request, **credentials)
+        if found is not None:
+            limits.guessed_right(request, _account(credentials))
+        return found
 
     def respond_user_inactive(self, request: HttpRequest, user: Person) -> HttpResponse:
         raise PermissionDenied

@@ -326,6 +326,44 @@ def note_bad(budget: str, address: str) -> None:
         throttle.count(Count("bad-of", budget, 60))
 
 
+# --- Guesses at the break-glass account
+
+GUESSES_HERE, GUESSES_FROM, GUESSES_AT, GUESSES_AT_A_CODE = 5, 20, 30, 10
+"""In five minutes: at one account from one address, from one address, at one account's password, at one's codes."""
+
+PASSWORDS_CHECKED = 50
+"""In ten seconds, by all processes: checking one is slow on purpose."""
+
+
+def may_guess(request: HttpRequest, account: str, *, code: bool = False) -> bool:
+    """Count a password or a code before it is looked at; False when there were too many. Success clears nothing but
+    its own count at the account: what an address has tried stays (threats.md R54)."""
+    address = counted_address(request)
+    here, sent, at, checked = throttle.count(
+        *_guesses(account, address),
+        Count("guesses-from", address, 300),
+        Count("guesses-at", account, 300),
+        Count("passwords", "", 10, by=0 if code else 1),
+    )
+    most = GUESSES_AT_A_CODE if code else GUESSES_AT
+    return (
+        here <= GUESSES_HERE
+        and sent <= GUESSES_FROM
+        and at <= most
+        and (code or checked <= PASSWORDS_CHECKED)
+    )
+
+
+def guessed_right(request: HttpRequest, account: str) -> None:
+    """It was no guess: it does not count against the account."""
+    address = counted_address(request)
+    throttle.count(*_guesses(account, address, by=-1), Count("guesses-at", account, 300, by=-1))
+
+
+def _guesses(account: str, address: str, by: int = 1) -> tuple[Count, ...]:
+    return (Count("guesses", f"{account}\0{address}", 300, by=by),)
+
+
 # --- A provider's share of the threads
 
 

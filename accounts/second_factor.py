@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from allauth.account.adapter import get_adapter as get_account_adapter
+from allauth.core import context
 from allauth.core.internal.cryptokit import compare_user_code
 from allauth.mfa import app_settings
 from allauth.mfa.adapter import get_adapter
@@ -16,6 +18,8 @@ from allauth.mfa.base import forms
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal import auth as totp
 from django.db import transaction
+
+from accounts import limits
 
 _LAST = "last_counter"
 """In an authenticator's data: the newest 30-second step whose code was taken."""
@@ -28,6 +32,14 @@ class _Once:
     authenticator: Authenticator
 
     def clean_code(self) -> str:
+        account = f"code of {self.user.pk}"
+        if not limits.may_guess(context.request, account, code=True):
+            raise get_account_adapter().validation_error("too_many_login_attempts")
+        code = self._checked()
+        limits.guessed_right(context.request, account)
+        return code
+
+    def _checked(self) -> str:
         with transaction.atomic():
             list(Authenticator.objects.select_for_update().filter(user=self.user))
             code: str = super().clean_code()  # type: ignore[misc]

@@ -185,7 +185,7 @@ else:
 REDIS_URL = env.secret("REDIS_URL")
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "broker.cache.ForgetfulCache",
         "LOCATION": REDIS_URL or "redis://127.0.0.1:6379/0",
         "KEY_PREFIX": "daypass",
         # A Redis that hangs is one that is away: nobody waits for it.

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts import limits, refusals, saml, throttle
@@ -17,6 +18,7 @@ from accounts.throttle import Count, allowed
 from broker.audit.models import AuditEvent
 from broker.errors import SignInRefused
 from tests.accounts import web
+from tests.accounts.test_break_glass import LOCAL, break_glass, enrol, totp
 from tests.accounts.test_idp_initiated import unsolicited
 
 FORM = web.FORM
@@ -31,10 +33,7 @@ def behind_a_proxy(settings):
 @pytest.fixture
 def no_redis(settings):
     settings.CACHES = {
-        "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": "redis://127.0.0.1:1/0",
-        }
+        "default": settings.CACHES["default"] | {"LOCATION": "redis://127.0.0.1:1/0"}
     }
 
 
@@ -132,6 +131,19 @@ def test_what_one_process_keeps_has_an_end(monkeypatch):
 )
 def test_an_address_is_counted_with_its_network(rf, address, counted):
     assert counted_address(rf.get("/", REMOTE_ADDR=address)) == counted
+
+
+@pytest.mark.usefixtures("no_redis")
+def test_without_redis_the_cache_is_empty_and_nobody_fails():
+    from django.core.cache import cache
+
+    cache.set("x", 1)
+
+    assert cache.get("x", "nothing") == "nothing"
+    assert cache.add("x", 1)
+    assert "x" not in cache
+    assert not cache.delete("x")
+    assert not cache.touch("x")
 
 
 # --- What is refused for next to nothing
@@ -499,3 +511,94 @@ def test_the_quiet_page_says_nothing_of_the_reason(saml_row):
 
     assert recorded()[-1].data["reason"] not in page
     assert "daypass-place" not in page
+
+
+# --- Guesses at the break-glass account
+
+
+@pytest.fixture
+def password(db, settings) -> str:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    return break_glass()
+
+
+def guess(password: str, *, address: str = "192.0.2.1", handle: str = "break-glass"):
+    browser = web.browser()
+    browser.post(
+        LOCAL,
+        {"login": handle, "password": password},
+        secure=True,
+        headers={"X-Forwarded-For": address},
+    )
+    return browser
+
+
+def test_guesses_from_one_address_end_and_others_still_come_in(password, behind_a_proxy):
+    for _ in range(limits.GUESSES_HERE):
+        guess("wrong")
+
+    assert not web.is_signed_in(guess(password))
+    assert web.is_signed_in(guess(password, address="192.0.2.2"))
+
+
+def test_guesses_at_many_accounts_count_for_their_address(password, behind_a_proxy):
+    for n in range(limits.GUESSES_FROM):
+        guess("wrong", handle=f"somebody-{n}")
+
+    assert not web.is_signed_in(guess(password))
+
+
+def test_guesses_from_many_addresses_count_for_the_account(password, behind_a_proxy):
+    for n in range(limits.GUESSES_AT):
+        guess("wrong", address=f"192.0.2.{n}")
+
+    assert not web.is_signed_in(guess(password, address="198.51.100.1"))
+
+
+def test_success_clears_nothing_of_an_address(password, behind_a_proxy):
+    """Whoever knows one password must not buy guesses at another with it."""
+    for n in range(limits.GUESSES_FROM - 1):
+        guess("wrong", handle=f"somebody-{n}")
+
+    assert web.is_signed_in(guess(password))
+    assert not web.is_signed_in(guess(password))
+
+
+def test_signing_in_often_is_no_guessing(password, behind_a_proxy):
+    for _ in range(limits.GUESSES_HERE * 2):
+        assert web.is_signed_in(guess(password))
+
+
+@pytest.mark.usefixtures("no_redis")
+def test_without_redis_the_break_glass_account_opens_and_guesses_are_counted(
+    password, behind_a_proxy
+):
+    first = guess(password)
+    secret = enrol(first)
+    second = guess(password)
+    second.post(reverse("mfa_authenticate"), {"code": totp(secret, step=1)}, secure=True)
+    assert web.is_signed_in(second)
+    for _ in range(limits.GUESSES_HERE):
+        guess("wrong", address="192.0.2.2")
+
+    assert not web.is_signed_in(guess(password, address="192.0.2.2"))
+
+
+def test_guesses_at_a_code_are_counted_and_success_clears_no_address(password):
+    first = guess(password)
+    secret = enrol(first)
+    browser = guess(password)
+    there = Count("guesses-from", "127.0.0.1", 300, by=0)
+    before = throttle.count(there)[0]
+    code = {"code": totp(secret, step=1)}
+
+    browser.post(reverse("mfa_authenticate"), {"code": "000000"}, secure=True)
+    browser.post(reverse("mfa_authenticate"), code, secure=True)
+
+    assert web.is_signed_in(browser)
+    assert throttle.count(there)[0] == before + 2
+    late = guess(password)
+    for _ in range(limits.GUESSES_HERE):
+        late.post(reverse("mfa_authenticate"), {"code": "000000"}, secure=True)
+    page = late.post(reverse("mfa_authenticate"), {"code": totp(secret, step=1)}, secure=True)
+    assert "Too many" in page.content.decode()
