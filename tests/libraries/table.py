@@ -18,8 +18,6 @@ OVERRIDDEN_BY: dict[str, str] = {
     "accounts.provider._Verified": "a verified sign-in is who it is and nothing else: no e-mail, no extra data.",
     "accounts.second_factor._Once": "a code is taken once, and the database says so.",
     "broker.cache.ForgetfulCache": "a cache that is away is an empty one; the break-glass account opens without it.",
-    "broker.serving.Connection": "everything of a request has arrived before a thread parses it.",
-    "broker.serving.PatientWorker": "slow peers wait in the main loop and hold no thread.",
     "accounts.saml._Sender": "a signed request carries no empty RelayState, which not every provider verifies.",
     "broker.administration.DaypassAdminSite": "one rule says who may use the admin, and there is no password door.",
     "broker.backoffice.DaypassAdmin": "the admin writes through services, which record, and deletes nothing.",
