@@ -109,8 +109,7 @@ def end_by_provider(
 def clear_over(*, now: datetime) -> int:
     """Delete what is known about browser sessions that are over; how many there were."""
     over = ProviderSession.objects.filter(expires_at__lt=now)
-    keys = list(over.values_list("session_key", flat=True))
-    UserSession.objects.filter(session_key__in=keys).delete()
+    UserSession.objects.filter(session_key__in=over.values("session_key")).delete()
     gone, _ = over.delete()
     return gone
 
