@@ -401,7 +401,7 @@ def test_a_session_that_the_provider_ended_meanwhile_does_not_begin(row, idp, re
     assert refusals()[0][0] == "signed_out_meanwhile"
 
 
-def test_an_arrival_is_no_answer_and_an_answer_no_arrival(row, idp):
+def test_an_arrival_is_no_answer_and_an_answer_no_arrival(row, idp, refusals):
     arriving, answering = web.browser(), web.browser()
     arrive(arriving, unsolicited(idp))
     posted = post(answering, idp.answer(web.start(answering, "acme"), attributes=MAYA))
@@ -414,6 +414,7 @@ def test_an_arrival_is_no_answer_and_an_answer_no_arrival(row, idp):
     assert arriving.get("/saml/acme/acs/finish/", secure=True).status_code == 403
     assert say(answering, "yes").status_code == 403
     assert not Person.objects.exists()
+    assert [code for code, _ in refusals()] == ["state_unknown", "state_unknown"]
 
 
 def test_an_arrival_at_one_provider_is_nothing_at_another(row, idp, other_idp):
