@@ -22,12 +22,11 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts import browser, jose, limits, oidc, queries, refusals, saml, services
 from accounts.models import IdentityProvider, Protocol
-from accounts.network import client_address
 from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
 from accounts.services import OneUse
 from accounts.throttle import allowed
-from accounts.views.doors import BUSY, quiet, row_of, whole
+from accounts.views.doors import quiet, row_of, whole
 from accounts.views.finishing import finish, state_of
 from broker.errors import DaypassError, SignInRefused
 from broker.sealing import seal
@@ -144,9 +143,6 @@ def _answered_in_json(view: Callable[..., HttpResponse]) -> Callable[..., HttpRe
 
     @wraps(view)
     def guarded(request: HttpRequest, slug: str) -> HttpResponse:
-        address = client_address(request)
-        if not allowed("back-channel", address, most=600, seconds=60):
-            return _answer(429, "slow_down")
         row = queries.find_provider(slug, Protocol.OIDC)
         if row is None:
             return _answer(404, "not_found")
@@ -157,16 +153,14 @@ def _answered_in_json(view: Callable[..., HttpResponse]) -> Callable[..., HttpRe
             error: Exception = jose.refused("The logout request is too long, or not a form.")
         except Exception as failure:
             error = failure
+        code, reason = "failed", f"Daypass failed: {type(error).__name__}."
         if isinstance(error, DaypassError):
             code, reason = error.code, whole(error)
-        else:
-            code, reason = "failed", f"Daypass failed: {type(error).__name__}."
-        reference = refusals.record(
-            request, row, code=code, reason=f"Back-channel logout: {reason}", proven=False
-        ).reference
+        reason = f"Back-channel logout: {reason}"
+        reference = refusals.record(request, row, code=code, reason=reason, proven=False).reference
         if code == "failed":
             log.error("back-channel logout failed", exc_info=error, extra={"reference": reference})
-        if code in BUSY:
+        if code == "busy":
             return _answer(503, "temporarily_unavailable", reference)
         return _answer(400, "invalid_request", reference)
 
