@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,8 @@ def own_valkey(valkey, settings):
     }
     yield valkey
     cache.close()
+    if valkey.process.poll() is None:
+        valkey.process.send_signal(signal.SIGCONT)
 
 
 def end(server) -> None:
@@ -106,7 +109,12 @@ def empty(server) -> None:
     redis.Redis(port=server.port).flushall()
 
 
-FAULTS = [end, make_read_only, empty]
+def freeze(server) -> None:
+    """It takes connections and answers nothing."""
+    server.process.send_signal(signal.SIGSTOP)
+
+
+FAULTS = [end, make_read_only, empty, freeze]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -165,7 +173,7 @@ def test_no_session_that_ended_is_revived(own_valkey, saml_row, idp, fault):  # 
     assert thief.get("/", secure=True).status_code == 302
 
 
-@pytest.mark.parametrize("fault", [end, make_read_only])
+@pytest.mark.parametrize("fault", [end, make_read_only, freeze])
 def test_where_tries_cannot_be_counted_no_password_is_tried(own_valkey, db, fault):
     """The break-glass door counts its tries in Redis; without it the door stays shut, quietly."""
     password = break_glass()
