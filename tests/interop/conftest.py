@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.interop.desk import Desk
 from tests.interop.steps import Administrator
@@ -16,6 +17,13 @@ from tests.journeys.conftest import browser, page, pytest_runtest_makereport
 from tests.servers import Demo, start_demo
 
 __all__ = ["browser", "page", "pytest_runtest_makereport"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _other_peoples_servers_may_take_their_time():
+    expect.set_options(timeout=15_000)
+    yield
+    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture(scope="session")

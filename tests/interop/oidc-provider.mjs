@@ -131,6 +131,8 @@ createInterface({ input: process.stdin }).on("line", (line) => {
       : [...fresh, ...keys];
   }
   if (change.finish) keys = keys.slice(-2);
+  delete change.rotate;
+  delete change.finish;
   settings = { ...settings, ...change };
   make();
   const answer = () => console.log(JSON.stringify({ kids: keys.map((key) => key.kid) }));

@@ -72,6 +72,41 @@ class Administrator:
         self.origin = daypass.stage.origin
         break_the_glass(page, daypass)
 
+    def connect(self, protocol: str, slug: str, **answers: str) -> None:
+        """Add a provider by its form: labels and what is entered. Ends on the provider's page."""
+        page = self.page
+        page.goto(f"{self.origin}/admin/accounts/identityprovider/add/?protocol={protocol}")
+        for folded in page.locator("fieldset details:not([open]) > summary").all()[::-1]:
+            folded.click()
+        page.get_by_label("Name", exact=True).fill(f"The people of {slug}")
+        page.get_by_label("Short name").fill(slug)
+        for label, answer in answers.items():
+            page.get_by_label(label.replace("_", " ")).first.fill(answer)
+        page.get_by_role("button", name="Save", exact=True).click()
+        page.wait_for_url(re.compile(r"/admin/accounts/identityprovider/[0-9a-f-]{36}/"))
+
+    def try_it(self, login: str) -> None:
+        """From the page of a provider through a test sign-in, which grants nothing, and back to that page."""
+        page, provider = self.page, self.page.url
+        page.get_by_role("button", name="Test sign-in").click()
+        prove(page, login)
+        expect(page.get_by_text("This sign-in would be accepted.")).to_be_visible()
+        page.goto(provider)
+
+    def switch_on(self) -> None:
+        self.page.get_by_role("button", name="Switch on").click()
+        expect(self.page.get_by_role("link", name="Switch off")).to_be_visible()
+
+    def believe(self, slug: str) -> None:
+        """What a provider says anew, from the list of what waits on the admin's first page."""
+        page = self.page
+        page.goto(f"{self.origin}/admin/")
+        row = page.locator("li", has_text=f"The people of {slug} says something new")
+        row.get_by_role("link", name="Look at it").click()
+        expect(page.get_by_text("new", exact=True).first).to_be_visible()
+        page.get_by_role("button", name="Believe exactly this").click()
+        expect(page.get_by_text("is believed from now on")).to_be_visible()
+
     def reason(self, refused) -> str:
         """What the administrator finds by the reference number on the page of somebody who was refused.
 

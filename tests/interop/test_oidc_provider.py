@@ -24,6 +24,7 @@ from tests.interop.steps import (
 BASIC, POST = "oidc-basic", "oidc-post"
 """Two clients of the same provider, one for each way to show the secret and each algorithm."""
 SECRET = "a secret with +, %41, / and : inside"
+ROLE = {"account": "111122223333", "role": "Developer"}
 SCOPES = ["openid", "profile", "email", "groups"]
 
 
@@ -52,7 +53,7 @@ def connect(desk, server: OidcProvider, slug: str, **fields: Any) -> None:
         claims={"mfa_methods": ["otp"]},
         **fields,
     )
-    desk.do("give_role", slug=slug, group=ENGINEERS, account="111122223333", role="Developer")
+    desk.do("give_role", slug=slug, group=ENGINEERS, **ROLE)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,42 @@ def provider(connected, desk) -> Iterator[OidcProvider]:
     yield connected
     connected.say(userinfoOnly=False)
     desk.do("change", slug=BASIC, claims={"groups_form": "values"}, groups_from_userinfo=False)
+
+
+@pytest.fixture
+def rotating(provider, desk) -> Iterator[OidcProvider]:
+    yield provider
+    for slug in (BASIC, POST):
+        desk.do("settle", slug=slug)
+
+
+# --- Connecting it
+
+
+def test_an_administrator_connects_it_page_by_page(desk, administrator, page, folder):
+    slug = "oidc-by-hand"
+    server = OidcProvider(folder / slug, (ADA,), clients=[client(desk.origin, slug)])
+    try:
+        administrator.connect(
+            "oidc",
+            slug,
+            Issuer=server.issuer,
+            Client_id=slug,
+            Client_secret=SECRET,
+            Scopes=" ".join(SCOPES),
+        )
+        redirect = f"{desk.origin}/oidc/{slug}/callback/"
+        expect(administrator.page.get_by_text(redirect).first).to_be_visible()
+        administrator.try_it("ada")
+        administrator.switch_on()
+        desk.do("give_role", slug=slug, group=ENGINEERS, **ROLE)
+
+        sign_in(page, desk.origin, slug, "ada")
+
+        sees_role(page, "Developer")
+    finally:
+        server.stop()
+        desk.do("change", slug=slug, enabled=False)
 
 
 # --- People and their groups
@@ -222,9 +259,9 @@ def test_a_clock_that_is_off_is_named(desk, page, administrator, folder, clock):
 # --- Keys that change
 
 
-def test_a_new_key_signs_at_once_where_the_provider_is_followed(provider, desk, page):
+def test_a_new_key_signs_at_once_where_the_provider_is_followed(rotating, desk, page):
     """Nothing is fetched while a stranger waits: the worker is asked, and the sign-in waits for the worker."""
-    provider.say(rotate="keeping")
+    rotating.say(rotate="keeping")
 
     sign_in(page, desk.origin, BASIC, "ada")
 
@@ -232,15 +269,24 @@ def test_a_new_key_signs_at_once_where_the_provider_is_followed(provider, desk, 
 
 
 def test_a_new_key_waits_for_the_administrator_where_they_approve(
-    provider, desk, page, administrator
+    rotating, desk, page, administrator
 ):
-    provider.say(rotate="keeping")
-    desk.do("refresh", slug=BASIC)
+    rotating.say(rotate="keeping")
     sign_in(page, desk.origin, POST, "ada")
     expect(page.get_by_text("has just changed its keys")).to_be_visible()
 
-    desk.do("approve", slug=POST)
+    administrator.believe(POST)
     choose(page, desk.origin, POST)
+
+    sees_role(page, "Developer")
+
+
+def test_a_key_that_was_announced_signs_without_anybody_waiting(rotating, desk, page):
+    rotating.say(rotate="announcing")
+    desk.do("refresh", slug=BASIC)
+    rotating.say(finish=True)
+
+    sign_in(page, desk.origin, BASIC, "ada")
 
     sees_role(page, "Developer")
 
