@@ -321,6 +321,16 @@ def test_an_answer_outside_the_profile_is_refused(refused, bend, reason):
     refused(reason, bend=bend)
 
 
+def test_an_hour_by_a_clock_that_is_a_little_fast_is_an_hour(saml_row, idp):
+    """Entra ID and Auth0 confirm for exactly an hour."""
+    browser = web.browser()
+    bend = at("SubjectConfirmationData", "NotOnOrAfter", ahead(hours=1, seconds=30))
+
+    web.saml_sign_in(browser, idp, attributes=GOOD, bend=bend)
+
+    assert web.is_signed_in(browser)
+
+
 def _no_audience(root):
     conditions = part(root, "Conditions")
     conditions.remove(part(root, "AudienceRestriction"))

@@ -10,11 +10,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from playwright.sync_api import expect
 
-from tests.interop.people import ENGINEERS, SAML_PEOPLE
+from tests.interop.people import ADA, ENGINEERS, SAML_PEOPLE
 from tests.interop.providers import Samlp, key_pair
 from tests.interop.steps import choose, metadata_of, prove, sees_no_role, sees_role, sign_in
 
 SLUG = "samlp"
+ROLE = {"account": "111122223333", "role": "Developer"}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def connected(folder, desk) -> Iterator[Samlp]:
     server = Samlp(folder / SLUG, SAML_PEOPLE)
     try:
         desk.do("connect_saml", slug=SLUG, metadata_url=server.metadata_url, claims={})
-        desk.do("give_role", slug=SLUG, group=ENGINEERS, account="111122223333", role="Developer")
+        desk.do("give_role", slug=SLUG, group=ENGINEERS, **ROLE)
         yield server
     finally:
         server.stop()
@@ -71,6 +72,23 @@ def test_groups_arrive_in_every_shape_exactly_as_they_are(idp, desk, page, perso
         sees_no_role(page)
     known = desk.do("person", slug=SLUG, email=f"{person.login}@example.org")
     assert known["groups"] == sorted(person.keys)
+
+
+def test_a_clock_that_is_a_little_fast_harms_nobody(desk, page, folder):
+    """Its assertions are valid for exactly as long as Daypass accepts: an hour."""
+    slug = "samlp-fast"
+    server = Samlp(folder / slug, (ADA,), clock="+20s")
+    try:
+        desk.do("connect_saml", slug=slug, metadata_url=server.metadata_url, claims={})
+        desk.do("give_role", slug=slug, group=ENGINEERS, **ROLE)
+        server.say(options={}, acs=f"{desk.origin}/saml/{slug}/acs/")
+
+        sign_in(page, desk.origin, slug, "ada")
+
+        sees_role(page, "Developer")
+    finally:
+        server.stop()
+        desk.do("change", slug=slug, enabled=False)
 
 
 # --- Encrypted
