@@ -8,9 +8,10 @@ import json
 import time
 
 import pytest
+from django.utils import timezone
 from joserfc.jwk import OctKey, RSAKey
 
-from accounts import services
+from accounts import oidc, services
 from accounts.models import IdentityProvider, Membership, Person
 from accounts.rules import PRESETS
 from broker.audit.models import AuditEvent
@@ -554,6 +555,49 @@ def test_the_session_keeps_the_id_token_only_sealed(oidc_row, op):
 
     assert tokens[0] not in json.dumps(dict(browser.session.items()))
     assert browser.session["daypass"]["logout"]["id_token"]
+
+
+def test_the_secret_is_written_as_the_standard_says_where_it_goes_into_the_header(db, op):
+    """RFC 6749 section 2.3.1: both halves are escaped as in a form before they are joined."""
+    op.in_the_header, op.client_id, op.client_secret = True, "day:pass", "a:b c/d+e%é"
+    services.create_oidc_provider(
+        slug="basic",
+        name="Basic",
+        issuer=op.issuer,
+        client_id=op.client_id,
+        secret=op.client_secret,
+        by=BY,
+        enabled=True,
+    )
+    browser = web.browser()
+
+    web.oidc_sign_in(browser, op, "basic")
+
+    assert web.is_signed_in(browser)
+
+
+def test_what_was_checked_and_seen_is_there_to_be_shown(oidc_row, op):
+    op.bend_claims = _with(sid="s-1", azp="daypass")
+    keys = op.key.as_dict(private=False)
+    expected = oidc.Expected(
+        issuer=op.issuer, client_id="daypass", algorithm="RS256", nonce="n", access_token="a"
+    )
+    token = oidc.verify_id_token(
+        op.id_token({"nonce": "n"}, "a"),
+        keys={"keys": [keys]},
+        expected=expected,
+        now=timezone.now(),
+    )
+
+    verified = oidc.attributes(token, userinfo=None, now=timezone.now(), checks=[("a", "b")])
+
+    seen = dict(verified.checks)
+    assert seen["a"] == "b"
+    assert seen["Signature"] == f"RS256, by the stored key {op.key.kid}"
+    assert seen["Issuer"] == op.issuer
+    assert seen["Access token (at_hash)"] == "fits"
+    assert seen["Userinfo"] == "not asked"
+    assert verified.logout == {"subject": op.person["sub"], "index": "s-1"}
 
 
 # --- Connecting
