@@ -60,6 +60,8 @@ def _switch_on(request: HttpRequest, provider: IdentityProvider) -> str:
     stored = IdentityProvider.objects.get(pk=provider.pk)
     stored.enabled = True
     services.save_provider(stored, by=by(request))
+    if services.refreshable(stored):
+        services.ask_for_refresh(stored, timezone.now())  # nobody asked while it was off
     return f"People can sign in with {provider} now."
 
 

@@ -78,6 +78,9 @@ class Command(BaseCommand):
     def _reseal(self, options: dict[str, Any]) -> None:
         count = keys.reseal(actor=_ACTOR)
         self.stdout.write(f"Resealed {count} key{'' if count == 1 else 's'}.")
+        self.stderr.write(
+            "Run `manage.py reseal` before you drop a sealing key: it does the secrets of providers as well."
+        )
 
     def _remind(self, purpose: SigningKey.Purpose) -> None:
         if purpose == SigningKey.Purpose.SAML:
