@@ -64,7 +64,7 @@ def judge(
     waits: dict[str, Any] = {}
     for name in dict.fromkeys((*stored.facts, *found.facts)):
         before, after = stored.facts.get(name), found.facts.get(name)
-        if before != after:
+        if not _same(before, after):
             target = waits if _waits(name, after, policy) else facts
             target[name] = after
     keys = found.keys
@@ -75,6 +75,13 @@ def judge(
     if not waits and {key.id for key in wanted} <= believed.ids:
         return Verdict(believed, None)
     return Verdict(believed, Trust(wanted, _said({**facts, **waits})))
+
+
+def _same(before: Any, after: Any) -> bool:
+    """A list says the same in any order."""
+    if isinstance(before, list) and isinstance(after, list):
+        return sorted(map(str, before)) == sorted(map(str, after))
+    return bool(before == after)
 
 
 def _waits(name: str, after: Any, policy: Policy) -> bool:

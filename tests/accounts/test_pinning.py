@@ -152,6 +152,25 @@ def test_a_promise_to_name_the_issuer_is_kept_once_given():
     assert lowered.waiting is not None
 
 
+def test_how_the_secret_is_sent_waits_for_an_administrator_unless_the_provider_is_followed():
+    keys = (Key("a", "a"),)
+    stored = Trust(keys, {"token_endpoint_auth_methods_supported": ["client_secret_basic"]})
+    found = Trust(keys, {"token_endpoint_auth_methods_supported": ["client_secret_post"]})
+
+    approved, followed = (judge(stored, found, policy=policy) for policy in ("approve", "follow"))
+
+    assert (approved.believed, approved.waiting) == (stored, found)
+    assert (followed.believed, followed.waiting) == (found, None)
+
+
+def test_a_list_in_another_order_says_nothing_new():
+    keys = (Key("a", "a"),)
+    stored = Trust(keys, {"token_endpoint_auth_methods_supported": ["a", "b"]})
+    found = Trust(keys, {"token_endpoint_auth_methods_supported": ["b", "a"]})
+
+    assert judge(stored, found, policy="approve").waiting is None
+
+
 def test_a_key_is_itself_by_whatever_name(op):
     jwk = op.key.as_dict(private=False)
 
