@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
@@ -183,7 +184,7 @@ else:
 
 # --- Redis or Valkey: Celery's transport and the cache; the database stays the source of truth
 REDIS_URL = env.secret("REDIS_URL")
-CACHES = {
+CACHES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "broker.cache.ForgetfulCache",
         "LOCATION": REDIS_URL or "redis://127.0.0.1:6379/0",
