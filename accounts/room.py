@@ -218,7 +218,10 @@ class Room:
             if self._closed:
                 process.end()
                 return ""
-            self.walls = [str(wall) for wall in ready.get("walls", ())]
+            walls = [str(wall) for wall in ready.get("walls", ())]
+            if walls != self.walls and sys.platform == "linux" and "system calls" not in walls:
+                log.warning("XML is read without a list of system calls", extra={"walls": walls})
+            self.walls = walls
             self._all.append(process)
             self._idle.append(process)
             self._change.notify_all()

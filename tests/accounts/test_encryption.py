@@ -402,6 +402,13 @@ def test_the_responses_signature_comes_before_any_key_is_used(idp, other_idp):
     assert "The signature of the response fits no certificate" in told
 
 
+def test_the_ids_inside_and_outside_are_two(idp):
+    answer = Answer(idp)
+    answer.root.set("ID", answer.root.find(f"{{{SAML}}}Assertion").get("ID"))
+
+    assert "the same id" in cause(lambda: verify(idp, answer.sealed()))
+
+
 # --- Failures look alike
 
 
