@@ -251,6 +251,7 @@ def page(
     drawn = drawn.replace(_PLACE.format("reference"), escape(reference))
     drawn = drawn.replace(_PLACE.format("again"), escape(again))
     response = HttpResponse(drawn, status=status)
+    response["Content-Length"] = str(len(response.content))  # nobody after this would say it
     if retry_after:
         response["Retry-After"] = str(retry_after)
     return response

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    HttpResponseNotAllowed,
+)
+from django.utils.cache import patch_vary_headers
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -23,6 +30,53 @@ def health(get_response: Handler) -> Handler:
         return get_response(request)
 
     return middleware
+
+
+METHODS = ("GET", "HEAD", "POST")
+"""All that any page of Daypass answers; what a page declares for itself is fewer (threats.md R41)."""
+
+_AMBIGUOUS = re.compile(r"//|\\|/\.{1,2}(?:/|$)|%(?:2[ef]|5c|00)|[\x00-\x1f\x7f]", re.IGNORECASE)
+"""In a path: what one server reads as another path than the next."""
+
+
+def plain_requests(get_response: Handler) -> Handler:
+    """Refuse methods that no page has, and paths that a proxy and Django might read differently (threats.md R41)."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.method not in METHODS:
+            return HttpResponseNotAllowed(METHODS)
+        sent = request.META.get("RAW_URI", "").partition("?")[0]
+        if _AMBIGUOUS.search(sent) or _AMBIGUOUS.search(request.path_info):
+            return HttpResponseBadRequest(
+                "This address can be read in two ways.\n", content_type="text/plain; charset=utf-8"
+            )
+        return get_response(request)
+
+    return middleware
+
+
+class own_forms:  # noqa: N801 (Django's middleware by name, like its neighbours)
+    """Forms are sent from our own pages. Where a browser says that one was not, nothing else is asked (threats.md R25).
+
+    Beside Django's own check, which wants the form's token, an Origin that is ours, or over https a Referer that is;
+    a browser that sends neither is refused there. Doors for other sites' messages are exempt from both.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], *_: object
+    ) -> HttpResponse | None:
+        site = request.META.get("HTTP_SEC_FETCH_SITE", "same-origin")
+        if request.method != "POST" or site == "same-origin" or getattr(view, "csrf_exempt", False):
+            return None
+        from broker.portal.errors import csrf_failure
+
+        return csrf_failure(request)
 
 
 def canonical_origin(get_response: Handler) -> Handler:
@@ -59,7 +113,15 @@ def response_headers(get_response: Handler) -> Handler:
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         if not response.has_header("Cache-Control"):
-            response["Cache-Control"] = "no-store"
+            response["Cache-Control"] = "private, no-store"
+        if "public" in response["Cache-Control"]:
+            response.cookies.clear()  # nobody's answer, whatever cookie was sent along (threats.md R63)
+            varies = [name for name in response.get("Vary", "").split(", ") if name != "Cookie"]
+            response["Vary"] = ", ".join(filter(None, varies))
+            if not response["Vary"]:
+                del response["Vary"]
+        else:
+            patch_vary_headers(response, ["Cookie"])
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         response.headers.setdefault(
             "Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
