@@ -74,26 +74,26 @@ def allowed(what: str, who: str, *, most: int, seconds: int) -> bool:
 
 def count(*counts: Count) -> Sequence[int]:
     """Count all of these in one step; how often each has happened by now."""
-    shared = _shared(settings.CACHES["default"]["LOCATION"])
+    shared = _everybodys()
     found = shared.count(counts)
     return _own.count(counts) if found is None else found
 
 
 def keep_tallies(tallies: Mapping[tuple[int, str], Mapping[str, int]]) -> bool:
     """Add up (minute, name) -> word -> count for all processes; False when that cannot be done now."""
-    return _shared(settings.CACHES["default"]["LOCATION"]).keep_tallies(tallies)
+    return _everybodys().keep_tallies(tallies)
 
 
 def take_tallies(*, before: int) -> dict[tuple[int, str], dict[str, int]]:
     """What all processes added up for the minutes before this one. Whoever takes it is the only one to get it."""
-    return _shared(settings.CACHES["default"]["LOCATION"]).take_tallies(before)
+    return _everybodys().take_tallies(before)
 
 
 def forget(*counts: Count) -> None:
     """Count these anew from nothing; without any, everything that this process counted for itself."""
     _own.forget(counts)
     if counts:
-        _shared(settings.CACHES["default"]["LOCATION"]).forget(counts)
+        _everybodys().forget(counts)
 
 
 class Own:
@@ -207,6 +207,10 @@ class Shared:
         log.warning(
             "Redis is away: each process counts for itself", extra={"error": type(error).__name__}
         )
+
+
+def _everybodys() -> Shared:
+    return _shared(str(settings.CACHES["default"]["LOCATION"]))
 
 
 @lru_cache(maxsize=4)
