@@ -72,11 +72,6 @@ def callback_url(row: IdentityProvider) -> str:
     return settings.DAYPASS_ORIGIN + reverse("oidc_callback", kwargs={"slug": row.slug})
 
 
-def back_channel_logout_url(row: IdentityProvider) -> str:
-    """Where a provider says that somebody signed out there: for the administrator to register."""
-    return settings.DAYPASS_ORIGIN + reverse("oidc_logout", kwargs={"slug": row.slug})
-
-
 class OidcProvider(_Verified, OpenIDConnectProvider):
     """An OpenID Connect provider: code flow, PKCE and a nonce, always. allauth calls nobody for it."""
 
