@@ -98,10 +98,13 @@ def _unpacked() -> Path:
 @cache
 def node() -> str:
     """The path of Node, with the packages of package-lock.json installed beside the scripts. Raises Missing."""
-    remedy = "On Debian and Ubuntu: apt-get install --no-install-recommends nodejs npm"
+    remedy = "Node 20 or newer with npm is needed: Debian 13 has it, for others see nodejs.org"
     path, npm = shutil.which("node"), shutil.which("npm")
     if path is None or npm is None:
         raise Missing(f"there is no {'Node' if path is None else 'npm'}. {remedy}")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    if int(version.stdout.strip().removeprefix("v").partition(".")[0] or 0) < 20:
+        raise Missing(f"Node is {version.stdout.strip()}. {remedy}")
     locked = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     stamp = HERE / "node_modules" / ".installed"
     if not stamp.exists() or stamp.read_text() != locked:
