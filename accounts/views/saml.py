@@ -238,28 +238,33 @@ def _finish_arrival(
 # --- Sign-out that begins at the provider
 
 
-@require_GET
+@csrf_exempt
+@require_http_methods(["GET", "POST"])
 @browser.spared
 @quiet
 def saml_sls(request: HttpRequest, slug: str) -> HttpResponse:
     """The provider ends sessions (a signed LogoutRequest for a NameID), or answers that it ended its own.
 
     The request says which sessions it means; the browser that carries it need not be one of them, and in a frame it
-    sends no cookie. Each message is taken once.
+    sends no cookie. By redirect the query is signed, posted the message itself. Each message is taken once.
     """
     request.leaving = True  # type: ignore[attr-defined]  # for the page, should this fail
     row = row_of(slug, Protocol.SAML)
     sp, provider = services.service_provider(row), services.saml_provider(row)
     now = timezone.now()
-    raw_query = request.META.get("QUERY_STRING", "")
-    if "SAMLResponse" in request.GET:
+    posted = request.method == "POST"
+    said = request.POST if posted else request.GET
+    raw_query = None if posted else request.META.get("QUERY_STRING", "")
+    if posted and sum(len(said.getlist(name)) for name in ("SAMLRequest", "SAMLResponse")) > 1:
+        raise saml.refused("The form holds several logout messages.")
+    if "SAMLResponse" in said:
         answered = saml.verify_logout_response(
-            raw_query, request.GET["SAMLResponse"], sp=sp, provider=provider, now=now
+            raw_query, said["SAMLResponse"], sp=sp, provider=provider, now=now
         )
         services.consume(row, OneUse("logout answer", answered, now + saml.REQUEST_LIFETIME))
         return HttpResponseRedirect(reverse("signed_out"))
     asked = saml.verify_logout_request(
-        raw_query, request.GET.get("SAMLRequest", ""), sp=sp, provider=provider, now=now
+        raw_query, said.get("SAMLRequest", ""), sp=sp, provider=provider, now=now
     )
     indexes: tuple[str | None, ...] = asked.session_indexes or (None,)
     if "" in indexes or len(indexes) > MOST_INDEXES:
@@ -275,6 +280,4 @@ def saml_sls(request: HttpRequest, slug: str) -> HttpResponse:
         browser.drop(request)
     if not provider.slo_url:
         return HttpResponseRedirect(reverse("signed_out"))
-    return HttpResponseRedirect(
-        saml.logout_answer_url(sp, provider, asked, request.GET.get("RelayState"))
-    )
+    return HttpResponseRedirect(saml.logout_answer_url(sp, provider, asked, said.get("RelayState")))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 from lxml import etree
+from signxml import DigestAlgorithm, SignatureMethod
 
 from accounts import services
 from accounts.models import Person, ProviderSession
@@ -337,3 +339,63 @@ def test_who_sees_a_refused_sign_out_is_told_what_to_do(saml_row, idp, refusals)
     assert "if you are still signed in, sign out there" in text
     assert web.reference_of(page)
     assert refusals()[0][1] not in text
+
+
+# --- Posted
+
+
+def posted(idp, *, key, name_id="u-0001"):
+    """A LogoutRequest for a form, signed inside where there is a key."""
+    root = etree.fromstring(idp.logout_request(SLS, name_id=name_id))
+    if key is not None:
+        root = idp._sign(root, key, SignatureMethod.RSA_SHA256, DigestAlgorithm.SHA256)
+    return base64.b64encode(etree.tostring(root)).decode()
+
+
+def post(browser, **fields):
+    return browser.post("/saml/acme/sls/", fields, secure=True)
+
+
+def test_a_posted_logout_request_ends_the_session_it_names_once(saml_row, idp, refusals):
+    browser = signed_in(idp)
+    message = posted(idp, key=idp.key)
+
+    answer = post(web.browser(), SAMLRequest=message, RelayState="r")
+    again = post(web.browser(), SAMLRequest=message)
+
+    assert answer["Location"].startswith(idp.slo_url)
+    assert web.query(answer["Location"])["RelayState"] == "r"
+    assert not web.is_signed_in(browser)
+    assert again.status_code == 403
+    assert refusals()[0][0] == "replayed"
+
+
+def test_a_posted_logout_request_without_the_providers_signature_ends_nothing(
+    saml_row, idp, other_idp
+):
+    browser = signed_in(idp)
+
+    for key in (None, other_idp.key):
+        assert post(browser, SAMLRequest=posted(idp, key=key)).status_code == 403
+    assert web.is_signed_in(browser)
+
+
+def test_a_form_with_several_logout_messages_ends_nothing(saml_row, idp):
+    browser = signed_in(idp)
+    message = posted(idp, key=idp.key)
+
+    assert post(browser, SAMLRequest=[message, message]).status_code == 403
+    assert post(browser, SAMLRequest=message, SAMLResponse=message).status_code == 403
+    assert web.is_signed_in(browser)
+
+
+def test_a_query_is_no_signature_for_what_is_posted(saml_row, idp):
+    browser = signed_in(idp)
+    query = urlsplit(request(idp)).query
+
+    answer = browser.post(
+        f"/saml/acme/sls/?{query}", {"SAMLRequest": posted(idp, key=None)}, secure=True
+    )
+
+    assert answer.status_code == 403
+    assert web.is_signed_in(browser)
