@@ -165,7 +165,7 @@ def admit(request: HttpRequest, slug: str, door: str) -> HttpResponse | None:
             refusal = _Refusal(400, "unreadable", f"The form cannot be read: {error}")
     if refusal is None:
         spent = Count("refused", counted_address(request), 60, by=0)
-        if throttle.count(spent)[0] > settings.DAYPASS_REFUSALS_PER_ADDRESS:
+        if throttle.count_in_steps(spent) > settings.DAYPASS_REFUSALS_PER_ADDRESS:
             return too_many(slug)
         return None
     return _refuse(request, slug, rule, refusal)
@@ -228,7 +228,7 @@ def _from_elsewhere(request: HttpRequest) -> _Refusal | None:
 def _refuse(request: HttpRequest, slug: str, rule: Door, refusal: _Refusal) -> HttpResponse:
     provider = _providers.find(slug)
     if provider is None or rule.protocol not in ("", provider.protocol):
-        throttle.count(Count("refused", counted_address(request), 60))
+        throttle.count_in_steps(Count("refused", counted_address(request), 60))
         return refusals.nothing_here()
     recorded = refusals.record(
         request, provider, code=refusal.code, reason=refusal.reason, proven=False
@@ -450,12 +450,12 @@ class _Known:
 
 
 class _Providers:
-    """The providers by slug, read anew for every message, until that is fifty times within a second.
+    """The providers by slug, read anew for every message, until that is twenty times within a second.
 
     Only what refuses, and what is looked at again by the view, is decided by it.
     """
 
-    READS = 50
+    READS = 20
 
     def __init__(self) -> None:
         self._found: dict[str, _Known] = {}

@@ -33,11 +33,11 @@ from broker.errors import DaypassError
 log = logging.getLogger("daypass.accounts")
 
 OF_ADDRESS = 30
-"""Refusals of one address that are recorded one by one, in a minute."""
+"""Refusals of one address that a process records one by one, in a minute."""
 
 OF_PROVIDER = 60
-"""Refusals at one provider that are recorded one by one, in a minute: as many of strangers and as many of people who
-began at Daypass, so that strangers cannot hide these."""
+"""Refusals at one provider that a process records one by one, in a minute: as many of strangers and as many of people
+who began at Daypass, so that strangers cannot hide these."""
 
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -74,8 +74,8 @@ def record(
     now = timezone.now()
     address = counted_address(request)
     slug = provider.slug if provider else ""
-    refused, of_address, of_provider = throttle.count(
-        Count("refused", address, 60),
+    refused = throttle.count_in_steps(Count("refused", address, 60))
+    of_address, of_provider = throttle.count_here(
         Count("refusals-noted", address, 60),
         Count("refusals-noted-of", f"{slug}\0{proven}", 60),
     )

@@ -79,6 +79,24 @@ def count(*counts: Count) -> Sequence[int]:
     return _own.count(counts) if found is None else found
 
 
+STEP = 10
+"""How many a process counts before it tells the others, where telling would cost more than what is counted."""
+
+
+def count_in_steps(each: Count) -> int:
+    """Count one that is cheap and comes in floods; how often it happened, short of what other processes still hold."""
+    (here,) = _own.count([Count(f"{each.what}-here", each.who, each.seconds, by=each.by)])
+    if each.by and here % STEP == 0:
+        (everywhere,) = count(Count(each.what, each.who, each.seconds, by=STEP))
+        _own.note(each, everywhere)
+    return _own.noted(each) + here % STEP
+
+
+def count_here(*counts: Count) -> Sequence[int]:
+    """Count these for this process alone."""
+    return _own.count(counts)
+
+
 def keep_tallies(tallies: Mapping[tuple[int, str], Mapping[str, int]]) -> bool:
     """Add up (minute, name) -> word -> count for all processes; False when that cannot be done now."""
     return _everybodys().keep_tallies(tallies)
@@ -117,6 +135,15 @@ class Own:
         if each.by:
             self._counts[each.key] = (before + each.by, ends)
         return before + each.by
+
+    def note(self, each: Count, total: int) -> None:
+        """Keep what all processes had counted together."""
+        with self._lock:
+            self._counts[f"{each.key}:all"] = (total, time.monotonic() + each.seconds)
+
+    def noted(self, each: Count) -> int:
+        total, ends = self._counts.get(f"{each.key}:all", (0, 0.0))
+        return total if ends > time.monotonic() else 0
 
     def _make_room(self, now: float) -> None:
         """What is over goes; if that is not enough, what would be over first."""

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
@@ -369,7 +369,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def generate(path: Path) -> None:
-    """Send each message at its moment, on sixteen connections, whether or not earlier ones were answered.
+    """Send each message at its moment, on two dozen connections, whether or not earlier ones were answered.
 
     A redirect is followed, as one message more. Prints what the answers were.
     """
@@ -378,7 +378,7 @@ def generate(path: Path) -> None:
     host = f"127.0.0.1:{port}"
     waiting = [(each["sent"].encode(), each) for each in plan["messages"]]
     waiting.reverse()
-    free = [open_socket(port) for _ in range(64)]
+    free = deque(open_socket(port) for _ in range(24))
     busy: dict[socket.socket, tuple[bytearray, dict[str, str]]] = {}
     told: Counter[str] = Counter()
     began = time.monotonic()
@@ -386,7 +386,7 @@ def generate(path: Path) -> None:
     while (now := time.monotonic()) < until + (5 if busy else 0):
         while free and waiting and now < until and told["sent"] < (now - began) * rate:
             sent, each = waiting.pop()
-            connection = free.pop()
+            connection = free.popleft()
             try:
                 connection.setblocking(True)
                 connection.sendall(sent)

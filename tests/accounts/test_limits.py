@@ -69,6 +69,22 @@ def test_several_counts_are_one_step_and_asking_adds_nothing():
     assert list(throttle.count(Count("x", "a", 60, by=0), b)) == [1, 10]
 
 
+def test_what_comes_in_floods_is_told_to_the_others_in_steps():
+    each = Count("x", "a", 60)
+
+    assert [throttle.count_in_steps(each) for _ in range(25)] == list(range(1, 26))
+    assert throttle.count(Count("x", "a", 60, by=0))[0] == 20
+    throttle.count(Count("x", "a", 60, by=70))  # another process
+    assert [throttle.count_in_steps(each) for _ in range(6)][-1] == 101
+
+
+@pytest.mark.usefixtures("no_redis")
+def test_without_redis_steps_are_not_counted_twice():
+    each = Count("x", "a", 60)
+
+    assert [throttle.count_in_steps(each) for _ in range(25)] == list(range(1, 26))
+
+
 def test_a_count_ends(settings):
     throttle.count(Count("x", "a", 1))
 
