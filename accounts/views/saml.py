@@ -49,7 +49,7 @@ MOST_INDEXES = 200
 
 @require_safe
 def saml_metadata(request: HttpRequest, slug: str) -> HttpResponse:
-    """Daypass's metadata for this provider; there before anything of the provider is known."""
+    """Daypass's metadata for this provider; nothing of the provider is needed to make it."""
     row = row_of(slug, Protocol.SAML)
     return HttpResponse(
         saml.metadata(services.service_provider(row)),
