@@ -35,7 +35,7 @@ log = logging.getLogger("daypass.accounts")
 OF_ADDRESS = 30
 """Refusals of one address that a process records one by one, in a minute."""
 
-OF_PROVIDER = 60
+OF_PROVIDER = 30
 """Refusals at one provider that a process records one by one, in a minute: as many of strangers and as many of people
 who began at Daypass, so that strangers cannot hide these."""
 

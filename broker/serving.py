@@ -218,6 +218,10 @@ class PatientWorker(ThreadWorker):
         else:
             self._answered(conn, keep)
 
+    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
+        """A body that the application did not want is here already: passing over it waits for nobody."""
+        return bool(keepalive) and bool(conn.parser.finish_body())
+
     def _on_taken(self, keep: bool, conn: Connection) -> None:
         try:
             del conn.sock.kept[: conn.sock.send(conn.sock.kept)]

@@ -18,6 +18,9 @@ import time
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
+    if path == "/unread":
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
     if path == "/large":
         start_response("200 OK", [("Content-Length", str(8_000_000))])
         return [b"x" * 1_000_000] * 8
@@ -199,6 +202,18 @@ def test_a_connection_is_used_again_and_again(server):
             while not received.endswith(b"0\n"):
                 received += connection.recv(65536)
             assert received.endswith(f"GET /{n} 0\n".encode())
+
+
+def test_a_body_that_nobody_wanted_ends_no_connection(server):
+    head = "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"
+    with connect(server) as connection:
+        for _ in range(3):
+            connection.sendall(head.encode() + b"x" * 400_000)
+            received = b""
+            while not received.endswith(b"ok"):
+                more = connection.recv(65536)
+                assert more
+                received += more
 
 
 def test_requests_may_follow_each_other_closely(server):
