@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from tests.attacks import (  # noqa: F401
     saml_controls,
+    saml_encryption,
+    saml_logout,
     saml_profile,
+    saml_replay,
     saml_signatures,
     saml_text,
     saml_wrapping,

@@ -92,11 +92,11 @@ def tree(random: Random, root: etree._Element) -> str:
 
 
 def _some(random: Random, root: etree._Element) -> etree._Element:
-    return random.choice(list(root.iter()))
+    return random.choice(list(root.iter("*")))
 
 
 def _below(random: Random, root: etree._Element) -> etree._Element:
-    return random.choice(list(root.iter())[1:] or [root])
+    return random.choice(list(root.iter("*"))[1:] or [root])
 
 
 def _delete(random: Random, root: etree._Element) -> None:
@@ -118,7 +118,7 @@ def _move(random: Random, root: etree._Element) -> None:
     place = _some(random, root)
     if random.random() < 0.5:
         _delete(random, root)
-    if len(list(root.iter())) < 4000:
+    if len(list(root.iter("*"))) < 4000:
         place.insert(random.randrange(len(place) + 1), element)
 
 
@@ -135,7 +135,7 @@ def _rename(random: Random, root: etree._Element) -> None:
 
 
 def _say(random: Random, root: etree._Element) -> None:
-    leaves = [element for element in root.iter() if not len(element)]
+    leaves = [element for element in root.iter("*") if not len(element)]
     random.choice(leaves).text = random.choice(WORDS)
 
 
@@ -161,14 +161,14 @@ def _unset(random: Random, root: etree._Element) -> None:
 
 def _copy_value(random: Random, root: etree._Element) -> None:
     """One attribute takes the value of another: ids and references are mistaken for each other."""
-    values = [str(value) for element in root.iter() for value in element.attrib.values()]
+    values = [str(value) for element in root.iter("*") for value in element.attrib.values()]
     element = _some(random, root)
     if values and element.attrib:
         element.set(random.choice(list(element.attrib)), random.choice(values))
 
 
 def _comment(random: Random, root: etree._Element) -> None:
-    leaves = [element for element in root.iter() if not len(element) and element.text]
+    leaves = [element for element in root.iter("*") if not len(element) and element.text]
     if leaves:
         leaf = random.choice(leaves)
         text = leaf.text or ""
