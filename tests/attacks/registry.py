@@ -28,6 +28,7 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
 
+from accounts import limits, refusals, throttle
 from accounts.models import ConsumedMessage, IdentityProvider, Membership, Person
 from broker.audit.models import AuditEvent
 from tests.accounts import web
@@ -298,9 +299,17 @@ def _refusals(since: int) -> list[AuditEvent]:
     return list(AuditEvent.objects.filter(kind="sign_in.refused").order_by("seq")[since:])
 
 
+def nothing_counted() -> None:
+    """Neither in Redis nor in this process: each attack comes as if it were the first."""
+    cache.clear()
+    throttle.forget()
+    refusals.forget()
+    limits.forget()
+
+
 def carry_out(one: Attack) -> Outcome:
     """Play an attack on a fresh stage and judge it. To be called inside a transaction that is undone afterwards."""
-    cache.clear()
+    nothing_counted()
     with STAGES[one.protocol]() as stage:
         stage.settled()
         known = AuditEvent.objects.filter(kind="sign_in.refused").count()
@@ -371,7 +380,7 @@ def visible(response: Any) -> str:
 
 def let_in(one: Control) -> Outcome:
     """Play a positive control on a fresh stage and judge it. In a transaction that is undone afterwards."""
-    cache.clear()
+    nothing_counted()
     with STAGES[one.protocol]() as stage:
         stage.settled()
         known = AuditEvent.objects.filter(kind="sign_in.refused").count()

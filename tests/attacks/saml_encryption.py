@@ -1,4 +1,4 @@
-"""Encryption: only AES-GCM under RSA-OAEP, only for us, only where it is wanted, and no failure tells more than another.
+"""Encryption: only AES-GCM under RSA-OAEP, only for us and where it is wanted; no failure tells more than another.
 
 That something could be decrypted proves nothing about who wrote it: every assertion inside has to be signed as well.
 """

@@ -20,7 +20,6 @@ from urllib.parse import quote, urlencode
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from django.core.cache import cache
 from django.db import transaction
 from lxml import etree
 
@@ -28,7 +27,7 @@ from accounts.models import Membership, Person
 from tests.accounts import web
 from tests.accounts.idp_saml import SAML, SAMLP
 from tests.attacks.dsig import sign
-from tests.attacks.registry import STAGES, World
+from tests.attacks.registry import STAGES, World, nothing_counted
 from tests.attacks.stages import GOOD, HONEST, OidcStage, SamlStage
 from tests.fuzz import mutations
 
@@ -64,7 +63,7 @@ def _undone() -> Iterator[None]:
 
 def play(door: str, random: Random, stage: Any) -> tuple[int, bool, Found | None]:
     """One round on a stage, undone afterwards. Answers the status, whether somebody was signed in, and a find."""
-    cache.clear()
+    nothing_counted()
     before = World.now()
     ended: Ended | None = None
     with _undone():
@@ -296,7 +295,7 @@ DOORS: dict[str, tuple[str, Play]] = {
 def stage_for(door: str) -> Iterator[Any]:
     """The stage of a door, with somebody signed in where the door could sign them out. Undone afterwards."""
     with _undone():
-        cache.clear()
+        nothing_counted()
         with STAGES[DOORS[door][0]]() as stage:
             if door == "sls":
                 web.saml_sign_in(stage.browser(), stage.idp, attributes=GOOD)
