@@ -136,7 +136,7 @@ def _rename(random: Random, root: etree._Element) -> None:
 
 def _say(random: Random, root: etree._Element) -> None:
     leaves = [element for element in root.iter("*") if not len(element)]
-    random.choice(leaves).text = random.choice(WORDS)
+    random.choice(leaves or [root]).text = random.choice(WORDS)
 
 
 def _add_text(random: Random, root: etree._Element) -> None:
