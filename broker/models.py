@@ -1,6 +1,8 @@
 """An index for Django: it finds the models of every stage here. Imports only."""
 
 from broker.audit.models import AuditEvent, AuditHead
+from broker.discovery.models import Finding
+from broker.doctor.models import TrustCheck
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, Mapping, MappingRole
 from broker.minting.models import SigningKey
 from broker.portal.models import Favourite
@@ -14,8 +16,10 @@ __all__ = [
     "Deny",
     "Environment",
     "Favourite",
+    "Finding",
     "Mapping",
     "MappingRole",
     "Session",
     "SigningKey",
+    "TrustCheck",
 ]

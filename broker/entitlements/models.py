@@ -69,6 +69,30 @@ class AwsAccount(models.Model):
         default="Daypass",
         help_text="The name of the IAM SAML provider that holds Daypass's metadata.",
     )
+    second_region = models.CharField(
+        max_length=32, blank=True, help_text="Where STS is asked when the first does not answer."
+    )
+    external_id = models.CharField(
+        max_length=1224,
+        blank=True,
+        help_text="AssumeRole only: what roles of this account demand that name none of their own.",
+    )
+    discovery_role = models.CharField(
+        max_length=576,
+        blank=True,
+        help_text="Name, with its path, of the role through which Daypass reads this account, "
+        "for example DaypassDiscovery.",
+    )
+    management = models.BooleanField(
+        "lists the organisation",
+        default=False,
+        help_text="The discovery role of this account may list the accounts of the organisation.",
+    )
+    saml_kids = models.JSONField(
+        default=list, editable=False, help_text="Keys that the account's SAML provider holds."
+    )
+    saml_checked_at = models.DateTimeField(null=True, editable=False)
+    vanished_at = models.DateTimeField(null=True, editable=False)
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -106,7 +130,21 @@ class AwsRole(models.Model):
     description = models.CharField(
         max_length=200, blank=True, help_text="One line for the people who use it."
     )
-    trust = models.CharField(max_length=16, choices=Trust.choices, default=Trust.WEB_IDENTITY)
+    trust = models.CharField(max_length=24, choices=Trust.choices, default=Trust.WEB_IDENTITY)
+    relay_provider = models.ForeignKey(
+        "accounts.IdentityProvider",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Relayed only: the identity provider whose token or assertion the role trusts.",
+    )
+    session_name = models.CharField(
+        "session name template",
+        max_length=64,
+        blank=True,
+        help_text="For example {handle}-{random}, which it is when nothing is said.",
+    )
     console = models.CharField(max_length=12, choices=Console.choices, default=Console.FEDERATION)
     external_id = models.CharField(
         max_length=1224, blank=True, help_text="AssumeRole only: what the role's trust demands."
@@ -118,6 +156,7 @@ class AwsRole(models.Model):
         help_text="The role's MaxSessionDuration in IAM: 3600 to 43200.",
     )
     sensitive = models.BooleanField(default=False)
+    vanished_at = models.DateTimeField(null=True, editable=False)
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -178,6 +217,9 @@ class Mapping(models.Model):
     )
     session_tags = models.JSONField(
         default=dict, blank=True, help_text="Tag key -> name of the person attribute."
+    )
+    transitive_tag_keys = models.JSONField(
+        default=list, blank=True, help_text="Keys of tags that stay on when a role is chained."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)

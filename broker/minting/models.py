@@ -26,11 +26,19 @@ class SigningKey(models.Model):
         RETIRED = "retired", "Retired"
         REVOKED = "revoked", "Revoked"
 
+    class Backend(models.TextChoices):
+        SEALED = "sealed", "Sealed in the database"
+        KMS = "kms", "AWS KMS"
+
     kid = models.CharField("key id", max_length=64, unique=True, editable=False)
     purpose = models.CharField(max_length=8, choices=Purpose.choices, editable=False)
     algorithm = models.CharField(max_length=8, default="RS256", editable=False)
     state = models.CharField(max_length=12, choices=State.choices, default=State.PUBLISHED)
-    private_sealed = models.TextField(editable=False)
+    backend = models.CharField(
+        max_length=8, choices=Backend.choices, default=Backend.SEALED, editable=False
+    )
+    private_sealed = models.TextField(blank=True, editable=False)
+    kms_key_arn = models.CharField("KMS key ARN", max_length=2048, blank=True, editable=False)
     certificate = models.TextField(editable=False, help_text="PEM, self-signed.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     signing_since = models.DateTimeField(null=True, editable=False)
