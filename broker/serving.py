@@ -5,6 +5,10 @@ eight threads gone (threats.md R55). Here the main loop, which waits for everybo
 sends what an answer's reader is slow to take. Each connection has a total time for its headers, its body and its
 answer; when there are too many, the one that has been arriving for longest goes.
 
+All processes wait for the same new connections, and the kernel tends to wake the same one first. A connection that is
+used again and again stays where it was accepted, so one process could end up with everybody, under a flood above all.
+Who holds more connections than another therefore leaves a new one to the others for a moment.
+
 gunicorn still parses every request itself; what is found here only decides when it is complete. If the two ever
 disagree, gunicorn finds nothing more to read and the connection ends.
 """
@@ -12,9 +16,11 @@ disagree, gunicorn finds nothing more to read and the connection ends.
 from __future__ import annotations
 
 import errno
+import mmap
 import re
 import selectors
 import socket
+import struct
 import time
 from concurrent.futures import Future
 from contextlib import suppress
@@ -28,6 +34,9 @@ MOST_BODY = 512 * 1024
 MOST_ANSWER = 16 * 1024 * 1024
 MOST_HELD = 64 * 1024 * 1024
 """Bytes: of a head, of a body, of an answer that waits to be taken, and of all that a process holds for slow peers."""
+
+LEAVE_SECONDS = 0.005
+"""How long a new connection is left to the other processes."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
@@ -78,6 +87,35 @@ class Connection(TConn):
         self.whole = 0
 
 
+class Held:
+    """How many connections each process holds, in memory that they share: made before they are forked.
+
+    A process that has not said so for three seconds does not count.
+    """
+
+    _ROW = struct.Struct("=dq")
+    _ROWS = 256
+    _FRESH = 3.0
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._ROW.size * self._ROWS)
+
+    def say(self, who: int, many: int) -> None:
+        """who: any number that differs for up to 256 processes in a row."""
+        self._ROW.pack_into(self._memory, who % self._ROWS * self._ROW.size, time.monotonic(), many)
+
+    def somebody_has_less(self, who: int, many: int) -> bool:
+        """Whether another process holds fewer connections than these."""
+        fresh = time.monotonic() - self._FRESH
+        return any(
+            number != who % self._ROWS and said > fresh and theirs < many
+            for number, (said, theirs) in enumerate(self._ROW.iter_unpack(self._memory))
+        )
+
+    def leave(self, who: int) -> None:
+        self._ROW.pack_into(self._memory, who % self._ROWS * self._ROW.size, 0.0, 0)
+
+
 class PatientWorker(ThreadWorker):
     """See the module. The times are seconds, each for the whole of what it names."""
 
@@ -85,6 +123,8 @@ class PatientWorker(ThreadWorker):
     BODY_SECONDS = 20.0
     ANSWER_SECONDS = 30.0
     GOODBYE_SECONDS = 2.0
+
+    connections = Held()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -97,10 +137,43 @@ class PatientWorker(ThreadWorker):
         """Connections that the main loop waits for, the one that has waited for longest first."""
         self.held = 0
         self._looked = 0.0
+        self._left_until = 0.0
+        """Until then a new connection is left to others; then it is looked for once more. 0 when none is left."""
+
+    # -- sharing with the other processes
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Called before every turn of the main loop."""
+        super().set_accept_enabled(enabled and self._left_until <= time.monotonic())
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        if self.alive:
+            self.connections.say(self.age, self.nr_conns)
+        else:
+            self.connections.leave(self.age)
+        until = self._left_until
+        if until:
+            timeout = min(timeout, max(0.0, until - time.monotonic()))
+        super().wait_for_and_dispatch_events(timeout)
+        if self._left_until == until and not timeout:
+            self._left_until = 0.0  # somebody else took it
+
+    def _leaves_it_to_others(self) -> bool:
+        """Once for a connection: who finds it there again takes it."""
+        if self._left_until:
+            self._left_until = 0.0
+            return False
+        if not self.connections.somebody_has_less(self.age, self.nr_conns):
+            return False
+        self._left_until = time.monotonic() + LEAVE_SECONDS
+        self.set_accept_enabled(False)
+        return True
 
     # -- arriving
 
     def accept(self, listener: socket.socket) -> None:
+        if self._leaves_it_to_others():
+            return
         try:
             accepted, client = listener.accept()
         except OSError as error:
@@ -108,6 +181,7 @@ class PatientWorker(ThreadWorker):
                 raise
             return
         self.nr_conns += 1
+        self.connections.say(self.age, self.nr_conns)
         self._make_room()
         conn = Connection(self.cfg, Socket(accepted), client, listener.getsockname())
         self._wait_for_request(conn, self.HEAD_SECONDS)
@@ -219,8 +293,14 @@ class PatientWorker(ThreadWorker):
             self._answered(conn, keep)
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """A body that the application did not want is here already: passing over it waits for nobody."""
-        return bool(keepalive) and bool(conn.parser.finish_body())
+        """A body that the application did not want is here already: passing over it waits for nobody.
+
+        In one read, because gunicorn's own way copies all that is left for every thousand bytes of it.
+        """
+        if not keepalive:
+            return False
+        conn.parser.mesg.body.read()
+        return bool(conn.parser.finish_body())
 
     def _on_taken(self, keep: bool, conn: Connection) -> None:
         try:

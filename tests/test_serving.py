@@ -7,13 +7,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
 from tests.servers import ROOT, free_port, wait_for_port
 
 APPLICATION = """
+import os
 import time
 
 def application(environ, start_response):
@@ -25,6 +30,10 @@ def application(environ, start_response):
         start_response("200 OK", [("Content-Length", str(8_000_000))])
         return [b"x" * 1_000_000] * 8
     body = environ["wsgi.input"].read()
+    if path == "/who":
+        who = str(os.getpid()).encode()
+        start_response("200 OK", [("Content-Length", str(len(who)))])
+        return [who]
     if path == "/fails":
         raise RuntimeError
     answer = f"{environ['REQUEST_METHOD']} {path} {len(body)}\\n".encode()
@@ -46,9 +55,8 @@ class Quick(PatientWorker):
 THREADS = 2
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("serving")
+@contextmanager
+def serving(folder: Path, *, processes: int) -> Iterator[int]:
     (folder / "slow_or_not.py").write_text(APPLICATION)
     (folder / "quick.py").write_text(WORKER)
     port = free_port()
@@ -61,7 +69,7 @@ def server(tmp_path_factory) -> Iterator[int]:
         env=os.environ
         | {
             "DAYPASS_BIND": f"127.0.0.1:{port}",
-            "DAYPASS_WEB_PROCESSES": "1",
+            "DAYPASS_WEB_PROCESSES": str(processes),
             "DAYPASS_WEB_THREADS": str(THREADS),
             "PYTHONPATH": f"{ROOT}:{folder}",
         },
@@ -74,6 +82,12 @@ def server(tmp_path_factory) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[int]:
+    with serving(tmp_path_factory.mktemp("serving"), processes=1) as port:
+        yield port
 
 
 def connect(port: int, sent: bytes = b"") -> socket.socket:
@@ -283,6 +297,35 @@ def test_what_is_too_much_or_ambiguous_is_refused_at_once(server, request_, stat
 def test_an_application_that_fails_harms_no_other_request(server):
     assert ask(server, "/fails").startswith(b"HTTP/1.1 500")
     assert is_served(server)
+
+
+def test_no_process_ends_up_with_everybody(tmp_path):
+    """Connections that stay open are spread over the processes, though the kernel would wake the same one each time."""
+    with serving(tmp_path, processes=2) as port, ExitStack() as stack:
+
+        def who(*, stay: bool) -> str:
+            made = stack.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+            made.request("GET", "/who", headers={} if stay else {"Connection": "close"})
+            return made.getresponse().read().decode()
+
+        until = time.monotonic() + 20
+        first = who(stay=True)
+        while who(stay=False) == first and time.monotonic() < until:
+            time.sleep(0.05)  # the other has not started yet
+        held = Counter(who(stay=True) for _ in range(40))
+
+    assert len(held) == 2
+    assert min(held.values()) >= 17
+
+
+def test_a_large_body_that_nobody_wanted_is_passed_over(server):
+    with closing(HTTPConnection("127.0.0.1", server, timeout=10)) as connection:
+        connection.request("POST", "/unread", body=b"x" * 300_000)
+        first = connection.getresponse().read()
+        connection.request("GET", "/next")
+        second = connection.getresponse().read()
+
+    assert (first, second) == (b"ok", b"GET /next 0\n")
 
 
 def test_tls_is_not_ended_here():
