@@ -1,5 +1,8 @@
 """Django's handle on accounts."""
 
+from typing import Any
+
+from allauth.usersessions.apps import UserSessionsConfig
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 
@@ -20,3 +23,25 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import checks  # noqa: F401  (registers the system checks)
+
+
+class BrowserSessionsConfig(UserSessionsConfig):
+    """allauth's list of browser sessions, without a look at all the others of a person whenever they sign in.
+
+    That look finds sessions that are over; `accounts.services.sessions` clears those away every hour. Signing in costs
+    the same however many sessions a person has.
+    """
+
+    def ready(self) -> None:
+        from allauth.account.signals import user_logged_in
+        from allauth.usersessions import signals
+
+        super().ready()
+        user_logged_in.disconnect(signals.on_user_logged_in)
+        user_logged_in.connect(_list_session)
+
+
+def _list_session(sender: Any, *, request: Any, **kwargs: Any) -> None:
+    from allauth.usersessions.models import UserSession
+
+    UserSession.objects.create_from_request(request)

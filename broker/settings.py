@@ -98,7 +98,7 @@ DAYPASS_SIGNIN_ENDPOINT = env.text("DAYPASS_SIGNIN_ENDPOINT")
 
 # --- Applications
 INSTALLED_APPS = [
-    "accounts",
+    "accounts.apps.AccountsConfig",
     "broker",
     "broker.apps.DaypassAdminConfig",
     "django.contrib.auth",
@@ -111,7 +111,7 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.socialaccount",
     "allauth.mfa",
-    "allauth.usersessions",
+    "accounts.apps.BrowserSessionsConfig",
     "django_htmx",
     "template_partials",
     "csp",

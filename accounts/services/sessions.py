@@ -15,6 +15,7 @@ from typing import Any
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 
 from accounts.events import SignedOut, announce
 from accounts.models import ConsumedMessage, IdentityProvider, Person, ProviderSession
@@ -108,8 +109,14 @@ def end_by_provider(
 
 def clear_over(*, now: datetime) -> int:
     """Delete what is known about browser sessions that are over; how many there were."""
+    store: Any = import_module(settings.SESSION_ENGINE).SessionStore
+    live = store.get_model_class().objects.filter(
+        session_key=OuterRef("session_key"), expire_date__gte=now
+    )
     over = ProviderSession.objects.filter(expires_at__lt=now)
-    UserSession.objects.filter(session_key__in=over.values("session_key")).delete()
+    UserSession.objects.filter(
+        ~Exists(live) | Q(session_key__in=over.values("session_key"))
+    ).delete()
     gone, _ = over.delete()
     return gone
 

@@ -9,6 +9,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from lxml import etree
 from signxml import DigestAlgorithm, SignatureMethod
@@ -258,6 +260,30 @@ def test_what_is_known_of_dead_sessions_is_cleared(saml_row, idp):
     assert cleared["sessions"] == 1
     assert ProviderSession.objects.get().session_key == key
     assert UserSession.objects.get().session_key == key
+
+
+def test_a_session_that_no_provider_vouches_for_is_cleared_with_its_row(saml_row, idp):
+    key = signed_in(idp).session.session_key
+    ProviderSession.objects.all().delete()
+    Session.objects.filter(session_key=key).update(expire_date=timezone.now() - timedelta(hours=1))
+
+    services.clear_expired(now=timezone.now())
+
+    assert not UserSession.objects.exists()
+
+
+def test_signing_in_costs_the_same_however_many_sessions_a_person_has(saml_row, idp):
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            signed_in(idp)
+        return len(captured)
+
+    signed_in(idp)
+    few = queries()
+    for _ in range(5):
+        signed_in(idp)
+
+    assert queries() == few
 
 
 def test_a_sign_in_that_was_under_way_ends_with_the_session_it_was_for(saml_row, idp, refusals):

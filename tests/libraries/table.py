@@ -142,6 +142,8 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
         """
         allauth.usersessions.models:UserSessionManager.create_from_request
         allauth.usersessions.models:UserSession.end
+        allauth.usersessions.apps:UserSessionsConfig.ready
+        allauth.usersessions.signals:on_user_logged_in
         allauth.usersessions.middleware:UserSessionsMiddleware
         """,
     ),
