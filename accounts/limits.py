@@ -19,7 +19,7 @@ from types import TracebackType
 from uuid import UUID
 
 from django.conf import settings
-from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.request import UnreadablePostError
 from django.urls import reverse
@@ -39,13 +39,16 @@ MESSAGE = 256 * 1024
 ANSWERS_TO_ONE_REQUEST = 20
 """How often answers to the same request are looked at; the second time is somebody who went back in the browser."""
 
-BAD_OF_ADDRESS, BAD_OF_PROVIDER = 60, 240
+BAD_OF_ADDRESS, BAD_OF_PROVIDER = 60, 120
 """Refused answers in a minute that began here, after which an address, or a whole provider, gets the narrow lane."""
+
+FEW_BAD = 10
+"""Refused answers in a minute after which one thread of a process at a time works for that provider."""
 
 LANE = 10
 """Seconds of the narrow lane's window."""
 
-LANE_OF_ADDRESS, LANE_OF_PROVIDER = 10, 50
+LANE_OF_ADDRESS, LANE_OF_PROVIDER = 10, 30
 """Answers in that window which are still read."""
 
 WAIT_A_MINUTE = "Too many attempts from your network. Wait a minute and try again."
@@ -154,21 +157,39 @@ def admit(request: HttpRequest, slug: str, door: str) -> HttpResponse | None:
         return None
     if refusal is None and rule.proof is not None:
         try:
-            if rule.proof(request, slug) and not _answered_too_often(request):
-                return None
-            refusal = _NOTHING_OF_OURS[door]
-        except SignInRefused as error:
-            refusal = _Refusal(403, error.code, error.cause or error.message)
+            refusal = _not_to_be_read(request, slug, door, rule.proof)
         except UnreadablePostError:
             return HttpResponse(status=400)
-        except (BadRequest, SuspiciousOperation) as error:
-            refusal = _Refusal(400, "unreadable", f"The form cannot be read: {error}")
+        if refusal is None:
+            return None
     if refusal is None:
         spent = Count("refused", counted_address(request), 60, by=0)
         if throttle.count_in_steps(spent) > settings.DAYPASS_REFUSALS_PER_ADDRESS:
             return too_many(slug)
         return None
     return _refuse(request, slug, rule, refusal)
+
+
+def _not_to_be_read(
+    request: HttpRequest, slug: str, door: str, proof: Callable[[HttpRequest, str], bool]
+) -> _Refusal | None:
+    """What speaks against reading a message: it answers nothing of ours, or the provider's budget is spent."""
+    try:
+        if not proof(request, slug) or _answered_too_often(request):
+            return _NOTHING_OF_OURS[door]
+        if door in ("acs", "callback"):
+            spend(_budget(request, slug), counted_address(request))
+    except SignInRefused as error:
+        status = 503 if error.code == "busy" else 403
+        return _Refusal(status, error.code, " ".join((error.cause or error.message, error.remedy)))
+    except (BadRequest, SuspiciousOperation) as error:
+        return _Refusal(400, "unreadable", f"The form cannot be read: {error}")
+    return None
+
+
+def _budget(request: HttpRequest, slug: str) -> str:
+    """What nobody asked for is counted apart, so that it cannot use up what those get who began here."""
+    return slug if getattr(request, "answers", "") else f"{slug} unsolicited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +256,13 @@ def _refuse(request: HttpRequest, slug: str, rule: Door, refusal: _Refusal) -> H
     )
     if recorded.of_address > settings.DAYPASS_REFUSALS_PER_ADDRESS:
         return _wait(recorded.reference)
-    again = reverse("sign_in") + "?stay=1"
+    busy = refusal.status == 503
     return refusals.page(
-        NOT_SIGNED_IN, reference=recorded.reference, again=again, status=refusal.status
+        BUSY if busy else NOT_SIGNED_IN,
+        reference=recorded.reference,
+        again=reverse("sign_in") + "?stay=1",
+        status=refusal.status,
+        retry_after=LANE if busy else 0,
     )
 
 
@@ -261,53 +286,49 @@ def _wait(reference: str) -> HttpResponse:
 
 @contextmanager
 def turn(request: HttpRequest, slug: str) -> Iterator[None]:
-    """Do a door's work within its provider's budget and share. Raises SignInRefused ("busy").
+    """Do a door's work within its provider's share. Raises SignInRefused ("busy").
 
     A refusal that leaves the `with` counts as a bad answer when it was one to a sign-in that began here.
     """
     found = door_of(request.path_info)
     door = found[1] if found else ""
-    address = counted_address(request)
-    # What nobody asked for is counted apart, so that it cannot use up what those get who began here.
-    asked_for = door != "acs" or hasattr(request, "answers")
-    budget = slug if asked_for else f"{slug} unsolicited"
-    if door in ("acs", "callback"):
-        spend(budget, address)
     with Slot(slug):
         try:
             yield
         except DaypassError as error:
-            if door in ("acs", "finish", "callback") and error.code not in _NOT_BAD:
-                note_bad(budget, address)
+            if door in ("acs", "callback") and error.code not in _NOT_BAD:
+                note_bad(_budget(request, slug), counted_address(request))
             raise
 
 
-_NOT_BAD = (
-    "answered",
+_OUR_OWN = (
     "busy",
     "key_unavailable",
     "provider_disabled",
     "provider_unavailable",
-    "replayed",
-    "state_unknown",
     "xml_room_unavailable",
 )
+_NOT_BAD = (*_OUR_OWN, "answered", "replayed", "state_unknown")
 """Refusals that do not say that a provider's answer was bad."""
 
 
 def spend(budget: str, address: str) -> None:
     """Take one answer from a provider's budget. Raises SignInRefused ("busy") when there is nothing left of it."""
     here = f"{budget}\0{address}"
-    answers, bad, bad_here = throttle.count(
+    answers, bad, bad_here, kept = throttle.count(
         Count("answers", budget, 60),
         Count("bad-of", budget, 60, by=0),
         Count("bad-of-here", here, 60, by=0),
+        Count("kept-of", budget, 60, by=0),
     )
+    if bad > FEW_BAD:
+        Slot.narrow(budget, seconds=LANE)
     narrow = bad_here > BAD_OF_ADDRESS and (
         throttle.count(Count("lane-here", here, LANE))[0] > LANE_OF_ADDRESS
     )
     narrow = narrow or (
-        bad > BAD_OF_PROVIDER and throttle.count(Count("lane", budget, LANE))[0] > LANE_OF_PROVIDER
+        bad + kept > BAD_OF_PROVIDER
+        and throttle.count(Count("lane", budget, LANE))[0] > LANE_OF_PROVIDER
     )
     if narrow or answers > settings.DAYPASS_ANSWERS_PER_PROVIDER:
         raise SignInRefused(
@@ -324,6 +345,26 @@ def note_bad(budget: str, address: str) -> None:
     here = throttle.count(Count("bad-of-here", f"{budget}\0{address}", 60))[0]
     if here <= BAD_OF_ADDRESS:
         throttle.count(Count("bad-of", budget, 60))
+
+
+def note_kept(slug: str) -> None:
+    """An answer is kept for the browser to come for it. Of those that no browser comes for, only so many are."""
+    throttle.count(Count("kept-of", slug, 60))
+
+
+@contextmanager
+def fetched(request: HttpRequest, slug: str) -> Iterator[None]:
+    """Read an answer that was kept, in the browser that came for it. A refusal that leaves the `with` was a bad one."""
+    throttle.count(Count("kept-of", slug, 60, by=-1))
+    try:
+        yield
+    except DaypassError as error:
+        if error.code not in _OUR_OWN:
+            note_bad(slug, counted_address(request))
+        raise
+    except PermissionDenied:
+        note_bad(slug, counted_address(request))
+        raise
 
 
 # --- Guesses at the break-glass account
@@ -370,8 +411,9 @@ def _guesses(account: str, address: str, by: int = 1) -> tuple[Count, ...]:
 class Slot:
     """A share in this process's threads for one provider's work: `with Slot(slug): ...`
 
-    At most half of the threads work for one provider at once and a quarter wait for that, for a short while; and two
-    threads are kept free of all such work. Raises SignInRefused ("busy") instead of waiting longer.
+    At most half of the threads work for one provider at once, or a single one while its answers keep being bad, and a
+    quarter wait for that, for a short while; and two threads are kept free of all such work. Raises SignInRefused
+    ("busy") instead of waiting longer.
     """
 
     WAIT = 3.0
@@ -380,6 +422,12 @@ class Slot:
     _changed = threading.Condition()
     _working: dict[str, int] = {}
     _waiting: dict[str, int] = {}
+    _narrow: dict[str, float] = {}
+
+    @classmethod
+    def narrow(cls, slug: str, *, seconds: float) -> None:
+        """For so long, one thread at a time works for this provider."""
+        cls._narrow[slug] = time.monotonic() + seconds
 
     def __init__(self, slug: str) -> None:
         self.slug = slug
@@ -408,7 +456,8 @@ class Slot:
 
     def _room(self, threads: int) -> bool:
         mine, all_of_them = self._working.get(self.slug, 0), sum(self._working.values())
-        return mine < max(1, threads // 2) and all_of_them < max(1, threads - 2)
+        narrow = self._narrow.get(self.slug, 0.0) > time.monotonic()
+        return mine < (1 if narrow else max(1, threads // 2)) and all_of_them < max(1, threads - 2)
 
     def _take(self) -> None:
         self._working[self.slug] = self._working.get(self.slug, 0) + 1
@@ -482,5 +531,6 @@ _providers = _Providers()
 
 
 def forget() -> None:
-    """Read anew which providers there are, at the next message."""
+    """Read anew which providers there are, at the next message, and whose answers are bad."""
     _providers.forget()
+    Slot._narrow.clear()

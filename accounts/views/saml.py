@@ -22,8 +22,9 @@ from django.views.decorators.http import (
     require_safe,
 )
 
-from accounts import browser, saml, services
+from accounts import browser, limits, saml, services
 from accounts.models import IdentityProvider, Protocol
+from accounts.network import counted_address
 from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understand
 from accounts.services import OneUse, waiting
 from accounts.services.waiting import Arrival
@@ -84,8 +85,10 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
         )
     page = reverse("saml_acs_finish", kwargs={"slug": slug})
     if services.was_consumed(row, "request", claimed):
+        limits.note_bad(row.slug, counted_address(request))
         return HttpResponseRedirect(f"{page}?{AGAIN}")
     key = waiting.keep_answer(row, message, request_id=claimed, now=now)
+    limits.note_kept(row.slug)
     return _come_for(page, ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
 
 
@@ -124,13 +127,14 @@ def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
         raise saml.refused("There is no answer waiting for this browser.", code="state_unknown")
     now = timezone.now()
     provider = _provider(request, row)
-    state = state_of(provider, request, kept.request_id)
-    services.consume(row, OneUse("request", kept.request_id, now + saml.REQUEST_LIFETIME))
 
     def verify() -> tuple[VerifiedAttributes, OneUse]:
         return _verify(row, kept.unverified_message, expected_request=kept.request_id, now=now)
 
-    response = finish(request, row, provider, state, verify, now)
+    with limits.fetched(request, row.slug):
+        state = state_of(provider, request, kept.request_id)
+        services.consume(row, OneUse("request", kept.request_id, now + saml.REQUEST_LIFETIME))
+        response = finish(request, row, provider, state, verify, now)
     response.delete_cookie(ANSWER_COOKIE, path=request.path, samesite="Lax")
     return response
 

@@ -415,6 +415,65 @@ def test_a_sign_in_that_works_counts_as_none(saml_row, idp):
     assert (bad, refused) == (0, 0)
 
 
+def test_answers_that_no_browser_comes_for_narrow_the_lane(saml_row, idp, settings):
+    for _ in range(limits.BAD_OF_PROVIDER + 1):
+        limits.note_kept("acme")
+
+    for _ in range(limits.LANE_OF_PROVIDER):
+        limits.spend("acme", "198.51.100.1")
+    with pytest.raises(SignInRefused):
+        limits.spend("acme", "198.51.100.1")
+
+
+def test_an_answer_counts_as_kept_until_its_browser_comes(saml_row, idp):
+    browser = web.browser()
+    kept = Count("kept-of", "acme", 60, by=0)
+    answer = idp.answer(web.start(browser, "acme"))
+    page = browser.post("/saml/acme/acs/", {"SAMLResponse": answer}, secure=True)
+    assert (page.status_code, *throttle.count(kept)) == (302, 1)
+
+    browser.get(page["Location"], secure=True)
+
+    assert list(throttle.count(kept)) == [0]
+
+
+def test_an_answer_fetched_by_another_browser_counts_as_bad(saml_row, idp):
+    browser, other = web.browser(), web.browser()
+    answer = idp.answer(web.start(browser, "acme"))
+    page = other.post("/saml/acme/acs/", {"SAMLResponse": answer}, secure=True)
+
+    refused = other.get(page["Location"], secure=True)
+
+    assert refused.status_code == 403
+    bad, kept = throttle.count(
+        Count("bad-of", "acme", 60, by=0), Count("kept-of", "acme", 60, by=0)
+    )
+    assert (bad, kept) == (1, 0)
+
+
+def test_one_thread_at_a_time_works_for_a_provider_whose_answers_are_bad(settings, monkeypatch):
+    monkeypatch.setattr(limits.Slot, "WAIT", 0.2)
+    settings.DAYPASS_WEB_THREADS = 8
+    for n in range(limits.FEW_BAD + 1):
+        limits.note_bad("acme", f"192.0.2.{n}")
+    limits.spend("acme", "198.51.100.1")
+    refused = []
+
+    def second() -> None:
+        try:
+            with limits.Slot("acme"):
+                refused.append(False)
+        except SignInRefused:
+            refused.append(True)
+
+    with limits.Slot("acme"), limits.Slot("other"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+
+    assert refused == [True]
+
+
 # --- The share of the threads
 
 
