@@ -9,7 +9,7 @@ from typing import Literal, cast
 from uuid import UUID
 
 from accounts.identity import Principal
-from broker.arns import PARTITIONS, assumed_role_arn, parse_role_arn, saml_provider_arn
+from broker.arns import PARTITIONS, RoleArn, assumed_role_arn, parse_role_arn, saml_provider_arn
 from broker.entitlements.rules import Allowed, HandOver, RoleFacts
 from broker.errors import DaypassError
 
@@ -101,6 +101,37 @@ def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
         audience=partition.saml_audience,
         expected_arn=assumed_role_arn(parse_role_arn(role.arn), name),
     )
+
+
+_PURPOSE = re.compile(r"[a-z][a-z0-9_-]{1,31}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """A role that Daypass itself uses for a task, decided to the last parameter."""
+
+    role: RoleArn
+    region: str
+    purpose: str
+    session_name: str
+    source_identity: str
+
+
+def make_loan(
+    *, account_id: str, partition: str, region: str, role_name: str, purpose: str, suffix: str
+) -> Loan:
+    """Plan a use of a role by Daypass itself. role_name: with its path, if it has one. purpose: a word, such as
+    "discovery".
+
+    The equals sign keeps its names apart from every person's: no handle has one. Raises BadInput, Unplannable.
+    """
+    if _PURPOSE.fullmatch(purpose) is None:
+        raise Unplannable(cause=f"{purpose!r} does not name a task of Daypass.")
+    role = parse_role_arn(f"arn:{partition}:iam::{account_id}:role/{role_name.lstrip('/')}")
+    if (role.partition, role.account_id) != (partition, account_id):
+        raise Unplannable(cause=f"{role} is not in account {account_id} of {partition}.")
+    name = f"daypass={purpose}"
+    return Loan(role, region, purpose, f"{name}.{suffix}", name)
 
 
 def source_identity(handle: str) -> str:

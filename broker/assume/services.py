@@ -28,7 +28,7 @@ from django.utils import timezone
 from accounts.identity import Principal
 from accounts.models import Person
 from broker.assume import rules
-from broker.assume.rules import Plan
+from broker.assume.rules import Loan, Plan
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Entry, Subject, record
 from broker.aws import clock, sts
@@ -235,6 +235,64 @@ def vouch(opened: OpenSession, *, also: Sequence[Entry] = ()) -> Vouched | Refus
     return Vouched(opened.id, response, opened.plan.role, expires_at, opened.plan.session_name)
 
 
+def borrow(
+    *,
+    account_id: str,
+    partition: str,
+    region: str,
+    role_name: str,
+    purpose: str,
+    now: datetime,
+) -> Credentials:
+    """Credentials for Daypass itself, for fifteen minutes, recorded before they are returned.
+
+    Obtained like anybody else's: a token of Daypass's own signature, for this one role, and never in another way when
+    that fails. Its subject is `role/{account}/{role}/task/{purpose}`, so the role's trust policy has to name tasks.
+    role_name: with its path, if it has one. purpose: a word, such as "discovery". Never inside a transaction.
+    Raises AwsError, AwsUnavailable, KeyUnavailable, BadInput, Unplannable, AuditBroken.
+    """
+    with transaction.atomic(durable=True):
+        pass  # inside a transaction this fails before AWS is asked, and not with the credentials in hand
+    loan = rules.make_loan(
+        account_id=account_id,
+        partition=partition,
+        region=region,
+        role_name=role_name,
+        purpose=purpose,
+        suffix=_suffix(),
+    )
+    call = sts.RoleCall(
+        role_arn=str(loan.role),
+        partition=partition,
+        region=region,
+        session_name=loan.session_name,
+        seconds=rules.SHORTEST,
+    )
+    try:
+        answer = sts.with_web_identity(
+            call, lambda: _task_token(loan).reveal(), issuer=settings.DAYPASS_ISSUER
+        )
+    except DaypassError as error:
+        log.warning("role not borrowed", extra={"purpose": purpose, "code": error.code})
+        raise
+    with transaction.atomic(durable=True):
+        record(
+            Kind.ROLE_BORROWED,
+            actor=Actor.task(purpose),
+            subject=Subject("aws_account", account_id),
+            data={
+                "role": str(loan.role),
+                "session_name": loan.session_name,
+                "source_identity": loan.source_identity,
+                "seconds": rules.SHORTEST,
+                "access_key_id": answer.credentials.access_key_id,
+                "expires_at": answer.credentials.expires_at.isoformat(),
+            },
+            at=now,
+        )
+    return answer.credentials
+
+
 def abandon(opened: OpenSession, error: DaypassError) -> None:
     """Give up a pending session before AWS was asked."""
     _fail(opened, error)
@@ -288,6 +346,16 @@ def _web_identity_token(planned: Plan) -> MintedToken:
         session_tags=planned.session_tags,
         transitive_tag_keys=planned.transitive_tag_keys,
         mfa=planned.mfa,
+    )
+    return oidc.mint_web_identity_token(claims, now=timezone.now())
+
+
+def _task_token(loan: Loan) -> MintedToken:
+    claims = oidc.WebIdentityClaims(
+        subject=loan.purpose,
+        role_arn=str(loan.role),
+        source_identity=loan.source_identity,
+        bearer="task",
     )
     return oidc.mint_web_identity_token(claims, now=timezone.now())
 

@@ -63,6 +63,7 @@ WORDS: Mapping[str, str] = {
     Kind.PROVIDER_RESEALED: "Client secret sealed anew",
     Kind.ROLE_REFUSED: "Role refused",
     Kind.ROLE_AUTHORISED: "Role authorised",
+    Kind.ROLE_BORROWED: "Role used by Daypass itself",
     Kind.SESSION_DISOWNED: "Session disowned: “That was not me”",
     Kind.SESSION_ENDED: "Session ended",
     Kind.SESSION_EXPIRED: "Session expired",

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     PROVIDER_RESEALED = "provider.resealed"
     ROLE_REFUSED = "role.refused"
     ROLE_AUTHORISED = "role.authorised"
+    ROLE_BORROWED = "role.borrowed"
     SESSION_DISOWNED = "session.disowned"
     SESSION_ENDED = "session.ended"
     SESSION_EXPIRED = "session.expired"

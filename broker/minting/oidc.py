@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import jwt
 from django.conf import settings
@@ -26,14 +27,17 @@ TAGS_CLAIM = "https://aws.amazon.com/tags"
 SOURCE_IDENTITY_CLAIM = "https://aws.amazon.com/source_identity"
 ROLES_CLAIM = "https://aws.amazon.com/roles"
 
+Bearer = Literal["person", "task"]
+"""Who a token speaks for: somebody, or a task of Daypass's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebIdentityClaims:
     """Everything a token says, and nothing else can be signed.
 
-    subject: the person's id; it becomes the last part of `sub` (see `subject_claim`). role_arn: the one role.
-    source_identity: 2 to 64 characters. session_tags: key -> value. transitive_tag_keys: those that stay with a
-    chained session. mfa: whether the person proved themselves with a second factor (`amr`).
+    subject: the person's id, or what the task is for; it becomes the last part of `sub` (see `subject_claim`).
+    role_arn: the one role. source_identity: 2 to 64 characters. session_tags: key -> value. transitive_tag_keys: those
+    that stay with a chained session. mfa: whether the person proved themselves with a second factor (`amr`).
     """
 
     subject: str
@@ -42,16 +46,19 @@ class WebIdentityClaims:
     session_tags: Mapping[str, str] = field(default_factory=dict)
     transitive_tag_keys: tuple[str, ...] = ()
     mfa: bool = False
+    bearer: Bearer = "person"
 
 
-def subject_claim(role: RoleArn, subject: str) -> str:
+def subject_claim(role: RoleArn, subject: str, bearer: Bearer = "person") -> str:
     """`role/{account id}/{role name}/person/{person id}`: the role is part of who the token speaks for.
+
+    For Daypass itself `…/task/{purpose}`: a trust policy that lets people in does not let Daypass in, nor the reverse.
 
     A role's trust policy pins it (`role/111122223333/Developer/*`), so that a token for another role does not open it
     even where the roles claim is not understood. Wildcards and slashes cannot occur in either name, and the longest
     names make 218 characters of the 255 that AWS takes.
     """
-    return f"role/{role.account_id}/{role.name}/person/{subject}"
+    return f"role/{role.account_id}/{role.name}/{bearer}/{subject}"
 
 
 def mint_web_identity_token(claims: WebIdentityClaims, *, now: datetime) -> MintedToken:
@@ -62,7 +69,7 @@ def mint_web_identity_token(claims: WebIdentityClaims, *, now: datetime) -> Mint
     KeyUnavailable when it cannot be signed.
     """
     role = rules.role(claims.role_arn, separator=";")
-    subject = subject_claim(role, rules.person(claims.subject))
+    subject = subject_claim(role, rules.person(claims.subject), claims.bearer)
     tags = rules.tags(claims.session_tags, claims.transitive_tag_keys)
     issued_at = int(now.timestamp())
     token_id = uuid.uuid4().hex

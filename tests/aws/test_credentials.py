@@ -103,6 +103,7 @@ MAY_REVEAL = {
     # Tokens signed for AWS (broker.minting), shown to STS alone.
     ("broker/assume/services.py", "_web_identity_token(planned)"),
     ("broker/assume/services.py", "_saml_response(planned)"),
+    ("broker/assume/services.py", "_task_token(loan)"),
 }
 
 
