@@ -6,5 +6,6 @@ from broker.audit import admin as audit
 from broker.entitlements import admin as entitlements
 from broker.minting import admin as minting
 from broker.sessions import admin as sessions
+from broker.trust import admin as trust
 
-__all__ = ["assume", "audit", "entitlements", "inspection", "minting", "sessions"]
+__all__ = ["assume", "audit", "entitlements", "inspection", "minting", "sessions", "trust"]

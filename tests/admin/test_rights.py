@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from broker.assume.admin import trust_policy
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, Mapping
@@ -242,44 +241,6 @@ def test_a_role_whose_last_issue_failed_says_why_and_what_mends_it(admin_client,
     assert "The last issue of this role failed" in page
     assert "Add sts:TagSession to its actions." in page
     assert "does not allow sts:TagSession" in today
-
-
-# --- The trust policy
-
-
-def policies_of_the_page() -> list[dict[str, object]]:
-    from pathlib import Path
-
-    from django.conf import settings
-
-    page = (Path(settings.BASE_DIR) / "docs" / "aws-trust.md").read_text(encoding="utf-8")
-    return [json.loads(block.partition("```")[0]) for block in page.split("```json\n")[1:]]
-
-
-def test_the_trust_policy_shown_is_the_one_that_the_manual_explains(settings):
-    settings.DAYPASS_ISSUER = "https://daypass.example.com"
-    account = make.account("Payments", account_id="111122223333", region="eu-west-1")
-    by_action = {}
-    for policy in policies_of_the_page():
-        action = policy["Statement"][0]["Action"]
-        by_action[action[0] if isinstance(action, list) else action] = policy
-
-    for trust, action in (
-        ("web_identity", "sts:AssumeRoleWithWebIdentity"),
-        ("saml", "sts:AssumeRoleWithSAML"),
-    ):
-        role = make.role("Developer", of=account, trust=trust)
-        assert trust_policy(role) == by_action[action]
-        role.delete()
-
-
-def test_an_assume_role_policy_demands_the_external_id_that_is_kept(admin_client):
-    role = make.role("Developer", trust="assume_role", external_id="acme-42")
-
-    first, tagging = trust_policy(role)["Statement"]
-
-    assert first["Condition"]["StringEquals"] == {"sts:ExternalId": "acme-42"}
-    assert tagging["Action"] == "sts:TagSession"
 
 
 # --- Mappings
