@@ -1,15 +1,17 @@
 """What people at one identity provider notice while another one's doors are flooded: `python -m benchmarks flood`.
 
-Starts Daypass as gunicorn serves it (two processes, SQLite) with two pairs of providers. People sign in at the first
-pair, one after the other, in whole sign-ins: the page, the start, the answer, the finish; what the provider does in
-between is not counted. In every second block a process of its own sends the doors of the other pair 200 hostile
-messages a second. Quiet and flooded blocks alternate in one run, because only their ratio says something about Daypass.
+Starts Daypass as gunicorn serves it (two processes, SQLite) with two pairs of providers. People come to the first pair
+at random moments, so many a second, whether or not those before them are done, and sign in as a whole: the page, the
+start, the answer, the finish; what the provider does in between is not counted. In every second block a process of its
+own sends the doors of the other pair 200 hostile messages a second. Quiet and flooded blocks alternate in one run,
+people come at the same moments in both, and only the ratio of the two says something about Daypass.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import json
 import os
 import random
@@ -23,6 +25,9 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
@@ -50,6 +55,7 @@ def main() -> None:
         default=3,
         help="of the badly signed, so many a second with a session",
     )
+    parser.add_argument("--arrivals", type=float, default=4, help="sign-ins that begin a second")
     parser.add_argument("--generate", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.generate:
@@ -125,6 +131,7 @@ class Browser:
     port: int
     address: str
     connection: Connection
+    person: int
     cookies: dict[str, str] = field(default_factory=dict)
     waited: float = 0.0
 
@@ -201,18 +208,26 @@ class Run:
                 claim_map=PRESETS["oidc"],
             )
         self.forger.entity_id = hostile.entity_id
-        self.connection = Connection(port)
-        self.people = 0
+        self.people = itertools.count(1)
 
-    def browser(self) -> Browser:
-        self.people += 1
-        address = f"10.{self.people >> 16 & 255}.{self.people >> 8 & 255}.{self.people & 255}"
-        return Browser(self.port, address, self.connection)
+    @contextmanager
+    def browser(self) -> Iterator[Browser]:
+        n = next(self.people)
+        address = f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}"
+        with closing(Connection(self.port)) as connection:
+            yield Browser(self.port, address, connection, n)
 
     def saml_sign_in(self) -> float:
-        browser = self.browser()
+        with self.browser() as browser:
+            return self._saml(browser)
+
+    def oidc_sign_in(self) -> float:
+        with self.browser() as browser:
+            return self._oidc(browser)
+
+    def _saml(self, browser: Browser) -> float:
         url = browser.start("saml-a")
-        answer = self.saml.answer(url, name_id=f"u-{self.people % 20}", attributes=ATTRIBUTES)
+        answer = self.saml.answer(url, name_id=f"u-{browser.person % 20}", attributes=ATTRIBUTES)
         body = urlencode({"SAMLResponse": answer})
         _, head, page = browser.ask("POST", "/saml/saml-a/acs/", body)
         assert location_of(head), page[:2000]
@@ -220,8 +235,7 @@ class Run:
         assert (status, location_of(head)) == (302, "/"), (status, page[-1500:])
         return browser.waited * 1000
 
-    def oidc_sign_in(self) -> float:
-        browser = self.browser()
+    def _oidc(self, browser: Browser) -> float:
         callback = self.oidc.authorize(browser.start("oidc-a"))
         parts = urlsplit(callback)
         status, head, page = browser.ask("GET", f"{parts.path}?{parts.query}")
@@ -229,25 +243,35 @@ class Run:
         return browser.waited * 1000
 
     def play(self) -> None:
-        for connection in (Connection(self.port), self.connection):  # one to each process
-            self.connection = connection
-            for _ in range(15):
-                self.saml_sign_in()
-                self.oidc_sign_in()
-        found: dict[tuple[str, str], list[float]] = {}
-        told: Counter[str] = Counter()
-        recorded = self.recorded()
-        for n in range(self.arguments.blocks * 2):
-            state = ("quiet", "flood")[n % 2]
-            generator = self.flood() if state == "flood" else None
-            until = time.monotonic() + self.arguments.seconds
-            while time.monotonic() < until:
-                found.setdefault(("SAML", state), []).append(self.saml_sign_in())
-                found.setdefault(("OpenID Connect", state), []).append(self.oidc_sign_in())
-            if generator is not None:
-                output, _ = generator.communicate(timeout=60)
-                told.update(json.loads(output))
+        with ThreadPoolExecutor(16) as people:
+            for _ in range(15):  # until both processes have everything at hand
+                for each in [people.submit(way) for way in (self.saml_sign_in, self.oidc_sign_in)]:
+                    each.result()
+            found: dict[tuple[str, str], list[float]] = {}
+            told: Counter[str] = Counter()
+            recorded = self.recorded()
+            for n in range(self.arguments.blocks * 2):
+                state = ("quiet", "flood")[n % 2]
+                generator = self.flood() if state == "flood" else None
+                for protocol, times in self.block(people, random.Random(n // 2)).items():
+                    found.setdefault((protocol, state), []).extend(times)
+                if generator is not None:
+                    output, _ = generator.communicate(timeout=60)
+                    told.update(json.loads(output))
         self.report(found, told, self.recorded() - recorded)
+
+    def block(self, people: ThreadPoolExecutor, dice: random.Random) -> dict[str, list[float]]:
+        """The milliseconds of the sign-ins of one block, by protocol."""
+        ways = {"SAML": self.saml_sign_in, "OpenID Connect": self.oidc_sign_in}
+        begun: dict[str, list[Future[float]]] = {protocol: [] for protocol in ways}
+        began, moment = time.monotonic(), 0.0
+        while (
+            moment := moment + dice.expovariate(self.arguments.arrivals)
+        ) < self.arguments.seconds:
+            time.sleep(max(0.0, began + moment - time.monotonic()))
+            protocol = dice.choice(list(ways))
+            begun[protocol].append(people.submit(ways[protocol]))
+        return {protocol: [each.result() for each in all_] for protocol, all_ in begun.items()}
 
     @staticmethod
     def recorded() -> int:
@@ -339,8 +363,8 @@ class Run:
 
     def badly_signed(self, *, own_session: bool) -> dict[str, str]:
         """An answer to a request of ours under a stranger's signature; in the browser that asked, or in none."""
-        browser = self.browser()
-        url = browser.start("saml-b")
+        with self.browser() as browser:
+            url = browser.start("saml-b")
         body = urlencode({"SAMLResponse": self.forger.answer(url, attributes=ATTRIBUTES)})
         cookies = browser.cookies if own_session else {}
         sent = request(

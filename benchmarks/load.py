@@ -40,6 +40,9 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
+    def close(self) -> None:
+        self.socket.close()
+
     def ask(self, request: bytes) -> tuple[int, bytes, bytes]:
         """Send a request; answer its status, head and body."""
         try:
