@@ -9,6 +9,7 @@ import base64
 import binascii
 import http.client
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -119,7 +120,7 @@ def redis(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
 @register("daypass")
 def endpoints(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     found: list[CheckMessage] = []
-    for name in ("DAYPASS_STS_ENDPOINT", "DAYPASS_SIGNIN_ENDPOINT"):
+    for name in ("DAYPASS_STS_ENDPOINT", "DAYPASS_SIGNIN_ENDPOINT", "DAYPASS_KMS_ENDPOINT"):
         value = getattr(settings, name)
         if value and not settings.DEMO and urlsplit(value).scheme != "https":
             found.append(
@@ -142,6 +143,30 @@ def endpoints(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
                 hint="An issuer is an https URL of at most 255 characters without port or query. If the "
                 "origin has a port, set DAYPASS_ISSUER to an address without one.",
                 id="daypass.E021",
+            )
+        )
+    return found
+
+
+@register("daypass")
+def kms_keys(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    form = re.compile(r"(oidc|saml)=arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[\w-]+", re.ASCII)
+    arns = [word.partition("=")[2] for word in settings.DAYPASS_KMS_KEYS]
+    found = [
+        Error(
+            f"DAYPASS_KMS_KEYS has {word!r}.",
+            hint="Write oidc=ARN or saml=ARN with the ARN of a key (not of an alias), separated by blanks.",
+            id="daypass.E022",
+        )
+        for word in settings.DAYPASS_KMS_KEYS
+        if form.fullmatch(word) is None
+    ]
+    if len(set(arns)) < len(arns):
+        found.append(
+            Error(
+                "DAYPASS_KMS_KEYS names one key twice.",
+                hint="Every key has one purpose and one turn.",
+                id="daypass.E022",
             )
         )
     return found

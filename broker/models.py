@@ -7,6 +7,7 @@ from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, M
 from broker.minting.models import SigningKey
 from broker.portal.models import Favourite
 from broker.sessions.models import Session
+from broker.upkeep.models import Publication
 
 __all__ = [
     "AuditEvent",
@@ -19,6 +20,7 @@ __all__ = [
     "Finding",
     "Mapping",
     "MappingRole",
+    "Publication",
     "Session",
     "SigningKey",
     "TrustCheck",

@@ -96,6 +96,11 @@ DAYPASS_SAML_ENTITY_ID = env.text("DAYPASS_SAML_ENTITY_ID", f"{DAYPASS_ORIGIN}/a
 DAYPASS_STS_ENDPOINT = env.text("DAYPASS_STS_ENDPOINT")
 DAYPASS_SIGNIN_ENDPOINT = env.text("DAYPASS_SIGNIN_ENDPOINT")
 
+# --- Signing keys
+# Keys in AWS KMS, as purpose=ARN: "oidc=arn:... saml=arn:...". A purpose that is named has keys nowhere else.
+DAYPASS_KMS_KEYS = env.words("DAYPASS_KMS_KEYS")
+DAYPASS_KMS_ENDPOINT = env.text("DAYPASS_KMS_ENDPOINT")
+
 # --- Applications
 INSTALLED_APPS = [
     "accounts.apps.AccountsConfig",

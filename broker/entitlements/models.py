@@ -92,6 +92,11 @@ class AwsAccount(models.Model):
         default=list, editable=False, help_text="Keys that the account's SAML provider holds."
     )
     saml_checked_at = models.DateTimeField(null=True, editable=False)
+    saml_problem = models.TextField(
+        blank=True,
+        editable=False,
+        help_text="Why Daypass could not look after the SAML provider itself.",
+    )
     vanished_at = models.DateTimeField(null=True, editable=False)
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

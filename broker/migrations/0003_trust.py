@@ -37,6 +37,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='awsaccount',
+            name='saml_problem',
+            field=models.TextField(blank=True, editable=False, help_text='Why Daypass could not look after the SAML provider itself.'),
+        ),
+        migrations.AddField(
+            model_name='awsaccount',
             name='saml_kids',
             field=models.JSONField(default=list, editable=False, help_text="Keys that the account's SAML provider holds."),
         ),
@@ -89,6 +94,22 @@ class Migration(migrations.Migration):
             model_name='signingkey',
             name='private_sealed',
             field=models.TextField(blank=True, editable=False),
+        ),
+        migrations.AlterField(
+            model_name='signingkey',
+            name='state',
+            field=models.CharField(choices=[('published', 'Published'), ('signing', 'Signing'), ('retired', 'Retired'), ('removed', 'Removed'), ('revoked', 'Revoked')], default='published', max_length=12),
+        ),
+        migrations.CreateModel(
+            name='Publication',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('target', models.CharField(max_length=500, unique=True)),
+                ('held', models.JSONField(default=dict, help_text='Key id -> since when the copy holds it.')),
+                ('tried_at', models.DateTimeField(null=True)),
+                ('succeeded_at', models.DateTimeField(null=True)),
+                ('problem', models.TextField(blank=True)),
+            ],
         ),
         migrations.CreateModel(
             name='TrustCheck',

@@ -30,6 +30,7 @@ COLOURS = {
     State.PUBLISHED: "blue",
     State.SIGNING: "green",
     State.RETIRED: "grey",
+    State.REMOVED: "grey",
     State.REVOKED: "red",
 }
 
@@ -80,7 +81,10 @@ class SigningKeyAdmin(DetailAdmin):
             ("Signing since", exact(thing.signing_since) or "not yet"),
             ("Retired", exact(thing.retired_at) or "no"),
             ("Certificate ends", exact(thing.expires_at)),
-            ("Private key", "sealed"),
+            (
+                "Private key",
+                thing.kms_key_arn or ("sealed" if thing.private_sealed else "destroyed"),
+            ),
         ]
 
 
@@ -107,7 +111,9 @@ def certificates_ending(request: HttpRequest) -> Iterable[Attention]:
 def keys_in_use(request: HttpRequest) -> Panel:
     rows = [
         {"key": key, "url": url_of(key), "colour": COLOURS[State(key.state)]}
-        for key in SigningKey.objects.exclude(state__in=(State.REVOKED, State.RETIRED))
+        for key in SigningKey.objects.exclude(
+            state__in=(State.REVOKED, State.REMOVED, State.RETIRED)
+        )
     ]
     origin = settings.DAYPASS_ORIGIN
     return Panel(

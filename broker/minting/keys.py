@@ -1,7 +1,8 @@
 """The broker's signing keys: made, published, used in turn, retired, revoked.
 
-Whoever holds one of these private keys is every person in every account that trusts it, so they rest sealed, are
-opened in memory only by this stage, and every change of their state is an audit event.
+Whoever holds one of these private keys is every person in every account that trusts it, so they rest sealed and are
+opened in memory only by this stage, or they are in AWS KMS, which signs and never gives them away. Every change of
+their state is an audit event.
 
 RSA with 2,048 bits and RS256: AWS takes it for tokens and for assertions, other STS implementations take nothing
 else, and 3,072 bits would cost three times the time of every issue for keys that are changed long before 2030.
@@ -12,8 +13,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -30,31 +33,44 @@ from django.views.decorators.debug import sensitive_variables
 
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
+from broker.aws import kms
 from broker.errors import BadInput, KeyUnavailable
+from broker.minting.kms import KmsPrivateKey
 from broker.minting.models import SigningKey
 from broker.prepared import Prepared
 from broker.sealing import seal, sealed_under_current_key, unseal
 
 Purpose = SigningKey.Purpose
 State = SigningKey.State
+Backend = SigningKey.Backend
 
 KEY_BITS = 2048
 CERTIFICATE_LIFETIME = timedelta(days=3 * 365)
 PUBLISH_AHEAD = timedelta(hours=24)
 """How long a key is published before it signs: AWS does not say how long it keeps a key set."""
+KEEP_RETIRED = timedelta(hours=24)
+"""How long a retired key stays published: far longer than anything that it signed can live."""
+
+NOT_PUBLISHED = (State.REMOVED, State.REVOKED)
 
 # Opening a key again for every signature would double its cost: OpenSSL prepares each new key at first use.
 _KEEP_OPEN_SECONDS = 60.0
 _ENSURE = Actor.task("ensure_keys")
 
+log = logging.getLogger("daypass.minting")
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedKey:
-    """A private key in memory, as the two signing libraries want it. Never leaves this stage."""
+    """A private key in memory, as the two signing libraries want it. Never leaves this stage.
+
+    Of a key in KMS, `for_tokens` asks KMS for each signature and `for_xml` is None. certificate: base64 of its DER.
+    """
 
     kid: str
     for_tokens: rsa.RSAPrivateKey = field(repr=False)
-    for_xml: xmlsec.Key = field(repr=False)
+    for_xml: xmlsec.Key | None = field(repr=False)
+    certificate: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +100,7 @@ def ensure_keys(now: datetime) -> None:
     """Make the first signing key of each purpose where there is none.
 
     Any number of processes may try at once: the database lets one win. Raises KeyUnavailable when there is no
-    sealing key.
+    sealing key, or when keys have to be in KMS and none can be had there.
     """
     for purpose in Purpose:
         if not SigningKey.objects.filter(purpose=purpose, state=State.SIGNING).exists():
@@ -92,11 +108,15 @@ def ensure_keys(now: datetime) -> None:
 
 
 def _first_key(purpose: SigningKey.Purpose, now: datetime) -> None:
-    key = _generate(purpose, State.SIGNING, now)
     try:
+        key = _make(purpose, State.SIGNING, now)
         with transaction.atomic():
             _keep(key, actor=_ENSURE, now=now)
-    except IntegrityError:
+    except (
+        IntegrityError,
+        BadInput,
+        KeyUnavailable,
+    ):  # somebody else was quicker, or there is a reason
         if not SigningKey.objects.filter(purpose=purpose, state=State.SIGNING).exists():
             raise
 
@@ -104,9 +124,21 @@ def _first_key(purpose: SigningKey.Purpose, now: datetime) -> None:
 def publish_next(purpose: SigningKey.Purpose, *, now: datetime, actor: Actor) -> SigningKey:
     """Publish the key that will sign next, for the world to fetch before its turn.
 
-    Raises BadInput when one is waiting already.
+    Raises BadInput when one is waiting already, KeyUnavailable when none can be made.
     """
-    key = _generate(purpose, State.PUBLISHED, now)
+    return _publish(_make(purpose, State.PUBLISHED, now), now=now, actor=actor)
+
+
+def adopt(purpose: SigningKey.Purpose, arn: str, *, now: datetime, actor: Actor) -> SigningKey:
+    """Publish a key that is in AWS KMS as the one that will sign next.
+
+    Raises BadInput when one is waiting already or this one is known, KeyUnavailable when KMS does not sign with it.
+    """
+    return _publish(_from_kms(arn, purpose, State.PUBLISHED, now), now=now, actor=actor)
+
+
+def _publish(key: SigningKey, *, now: datetime, actor: Actor) -> SigningKey:
+    purpose = Purpose(key.purpose)
     with transaction.atomic():
         waiting = _locked(purpose).filter(state=State.PUBLISHED).first()
         if waiting is not None:
@@ -127,7 +159,8 @@ def rotate(
     what it signs. at_once: an emergency; a key is made if there is none, and refusals are accepted until AWS knows it
     (for SAML: until its metadata is uploaded to every account).
     """
-    spare = _generate(purpose, State.PUBLISHED, now) if at_once else None
+    nobody_waits = not SigningKey.objects.filter(purpose=purpose, state=State.PUBLISHED).exists()
+    spare = _make(purpose, State.PUBLISHED, now) if at_once and nobody_waits else None
     with transaction.atomic():
         following = _locked(purpose).filter(state=State.PUBLISHED).order_by("created_at").first()
         if following is None and spare is not None:
@@ -151,26 +184,54 @@ def rotate(
     return following
 
 
-def revoke(kid: str, *, now: datetime, actor: Actor) -> SigningKey:
-    """Take a key out of everything published, at once and for good.
+def remove(kid: str, *, now: datetime, actor: Actor) -> SigningKey:
+    """Take a retired key out of what is published, and destroy its private half: its turn is over.
 
-    When it was the one that signs, the published one takes its place, or a new one is made. Raises BadInput when
-    there is no such key or it is revoked already.
+    Raises BadInput when it is not retired, or not for KEEP_RETIRED yet.
     """
-    purpose = SigningKey.objects.filter(kid=kid).values_list("purpose", flat=True).first()
-    if purpose is None:
-        raise BadInput(f"There is no key {kid}.", code="no_such_key")
-    spare = _generate(Purpose(purpose), State.PUBLISHED, now)
     with transaction.atomic():
-        key = _locked(Purpose(purpose)).get(kid=kid)
+        key = SigningKey.objects.select_for_update().filter(kid=kid).first()
+        if key is None or key.state != State.RETIRED or key.retired_at is None:
+            raise BadInput(f"There is no retired key {kid}.", code="no_such_key")
+        if now - key.retired_at < KEEP_RETIRED:
+            raise BadInput(
+                f"Key {kid} stays published until {key.retired_at + KEEP_RETIRED:%Y-%m-%d %H:%M} UTC.",
+                code="key_retired_too_recently",
+            )
+        _move(key, State.REMOVED, actor=actor, now=now)
+    return key
+
+
+def revoke(kid: str, *, now: datetime, actor: Actor) -> SigningKey:
+    """Take a key out of everything published, at once and for good, and destroy its private half.
+
+    When it was the one that signs, the published one takes its place, or a new one is made. Where that fails (a key
+    in KMS, and no other is named), it is revoked all the same and nothing is signed until there is one. Raises
+    BadInput when there is no such key or it is revoked already.
+    """
+    found = SigningKey.objects.filter(kid=kid).values_list("purpose", "state").first()
+    if found is None:
+        raise BadInput(f"There is no key {kid}.", code="no_such_key")
+    purpose = Purpose(found[0])
+    spare = None
+    if found[1] == State.SIGNING:
+        try:
+            spare = _make(purpose, State.PUBLISHED, now)
+        except KeyUnavailable as error:
+            log.error("no key to follow the revoked one", extra={"cause": error.cause})
+    with transaction.atomic():
+        key = _locked(purpose).get(kid=kid)
         if key.state == State.REVOKED:
             raise BadInput(f"Key {kid} is revoked already.", code="key_already_revoked")
         signed = key.state == State.SIGNING
         _move(key, State.REVOKED, actor=actor, now=now)
         if signed:
-            waiting = _locked(Purpose(purpose)).filter(state=State.PUBLISHED)
-            following = waiting.order_by("created_at").first() or _keep(spare, actor=actor, now=now)
-            _move(following, State.SIGNING, actor=actor, now=now)
+            waiting = _locked(purpose).filter(state=State.PUBLISHED)
+            following = waiting.order_by("created_at").first()
+            if following is None and spare is not None:
+                following = _keep(spare, actor=actor, now=now)
+            if following is not None:
+                _move(following, State.SIGNING, actor=actor, now=now)
     _opened.pop(kid, None)
     return key
 
@@ -182,7 +243,8 @@ def reseal(*, actor: Actor) -> int:
     Raises KeyUnavailable when the sealing key that one was sealed under is gone.
     """
     done = 0
-    for kid, sealed in SigningKey.objects.order_by("pk").values_list("kid", "private_sealed"):
+    sealed_ones = SigningKey.objects.exclude(private_sealed="").order_by("pk")
+    for kid, sealed in sealed_ones.values_list("kid", "private_sealed"):
         if sealed_under_current_key(sealed):
             continue
         renewed = seal(unseal(sealed, place=_place(kid)), place=_place(kid))
@@ -207,7 +269,7 @@ def signing_key(purpose: SigningKey.Purpose, *, now: datetime) -> OpenedKey:
     """
     kid = _signing_kid(purpose)
     if kid is None:
-        ensure_keys(now)
+        _first_key(purpose, now)
         kid = _signing_kid(purpose)
     if kid is None:
         raise KeyUnavailable(
@@ -218,6 +280,11 @@ def signing_key(purpose: SigningKey.Purpose, *, now: datetime) -> OpenedKey:
     if kept is not None and kept[1] > time.monotonic():
         return kept[0]
     opened = _open(kid)
+    if opened is None:  # revoked between the two looks
+        kid = _signing_kid(purpose)
+        opened = _open(kid) if kid is not None else None
+    if opened is None or kid is None:
+        raise KeyUnavailable(cause="The signing key was taken away just now.", retry=True)
     with _opened_lock:
         until = time.monotonic() + _KEEP_OPEN_SECONDS
         for old in [k for k, (_, end) in _opened.items() if end < time.monotonic()]:
@@ -227,18 +294,32 @@ def signing_key(purpose: SigningKey.Purpose, *, now: datetime) -> OpenedKey:
 
 
 def published_keys(purpose: SigningKey.Purpose) -> list[PublicKey]:
-    """Every key that may have signed something alive, or soon will: the signing one first, none that is revoked.
+    """Every key that may have signed something alive, or soon will: the signing one first, no removed or revoked one.
 
     Needs no sealing key: AWS can always fetch these.
     """
     order = {State.SIGNING: 0, State.PUBLISHED: 1, State.RETIRED: 2}
     rows = (
         SigningKey.objects.filter(purpose=purpose)
-        .exclude(state=State.REVOKED)
+        .exclude(state__in=NOT_PUBLISHED)
         .values_list("kid", "state", "certificate")
     )
     keys = [_public_key(kid, state, certificate) for kid, state, certificate in rows]
     return sorted(keys, key=lambda key: order[State(key.state)])
+
+
+_listeners: list[Callable[[], None]] = []
+
+
+def tell_of_changes(listener: Callable[[], None]) -> None:
+    """Call this after every committed change of what is published, in the process that made it."""
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def _changed() -> None:
+    for listener in _listeners:
+        transaction.on_commit(listener)
 
 
 _opened: dict[str, tuple[OpenedKey, float]] = {}
@@ -266,17 +347,29 @@ _signing_kids = Prepared(
 
 
 @sensitive_variables()
-def _open(kid: str) -> OpenedKey:
-    row = SigningKey.objects.filter(kid=kid).values_list("private_sealed", "certificate").first()
+def _open(kid: str) -> OpenedKey | None:
+    """The key in memory; None when its private half is destroyed. Raises KeyUnavailable."""
+    row = SigningKey.objects.filter(kid=kid).first()
     if row is None:
         raise KeyUnavailable(cause=f"Signing key {kid} vanished.")
-    pem = unseal(row[0], place=_place(kid))
+    certificate = _public_key(kid, row.state, row.certificate).certificate
+    if row.backend == Backend.KMS:
+        public = x509.load_pem_x509_certificate(row.certificate.encode()).public_key()
+        if not isinstance(public, rsa.RSAPublicKey) or _thumbprint(public) != kid:
+            raise KeyUnavailable(cause=f"The certificate of signing key {kid} is of another key.")
+        return OpenedKey(kid, KmsPrivateKey(row.kms_key_arn, public), None, certificate)
+    if not row.private_sealed:
+        return None
+    pem = unseal(row.private_sealed, place=_place(kid))
     private_key = serialization.load_pem_private_key(pem, password=None)
-    if not isinstance(private_key, rsa.RSAPrivateKey) or _thumbprint(private_key) != kid:
+    if (
+        not isinstance(private_key, rsa.RSAPrivateKey)
+        or _thumbprint(private_key.public_key()) != kid
+    ):
         raise KeyUnavailable(cause=f"What is sealed as signing key {kid} is not that key.")
     for_xml = xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem, None)
-    for_xml.load_cert_from_memory(row[1].encode(), xmlsec.constants.KeyDataFormatPem)
-    return OpenedKey(kid, private_key, for_xml)
+    for_xml.load_cert_from_memory(row.certificate.encode(), xmlsec.constants.KeyDataFormatPem)
+    return OpenedKey(kid, private_key, for_xml, certificate)
 
 
 def _locked(purpose: SigningKey.Purpose) -> QuerySet[SigningKey]:
@@ -289,9 +382,16 @@ def _keep(key: SigningKey, *, actor: Actor, now: datetime) -> SigningKey:
         Kind.KEY_CREATED,
         actor=actor,
         subject=Subject("signing_key", key.kid),
-        data={"purpose": key.purpose, "algorithm": key.algorithm, "state": key.state},
+        data={
+            "purpose": key.purpose,
+            "algorithm": key.algorithm,
+            "state": key.state,
+            "backend": key.backend,
+            "kms_key_arn": key.kms_key_arn,
+        },
         at=now,
     )
+    _changed()
     return key
 
 
@@ -302,6 +402,8 @@ def _move(key: SigningKey, state: SigningKey.State, *, actor: Actor, now: dateti
         changes["signing_since"] = now
     elif key.retired_at is None:
         changes["retired_at"] = now
+    if state in NOT_PUBLISHED:
+        changes["private_sealed"] = ""
     if SigningKey.objects.filter(pk=key.pk, state=before).update(**changes) != 1:
         raise KeyUnavailable("Somebody else changed this key just now. Look again.", retry=True)
     key.refresh_from_db()
@@ -312,12 +414,76 @@ def _move(key: SigningKey, state: SigningKey.State, *, actor: Actor, now: dateti
         data={"purpose": key.purpose, "before": before, "after": state.value},
         at=now,
     )
+    _changed()
+
+
+def unused_kms_keys(purpose: SigningKey.Purpose) -> list[str]:
+    """The ARNs that DAYPASS_KMS_KEYS names for this purpose and that were never brought in, in their order."""
+    named = [
+        arn
+        for word in settings.DAYPASS_KMS_KEYS
+        for name, _, arn in [word.partition("=")]
+        if name == purpose.value
+    ]
+    known = set(
+        SigningKey.objects.filter(kms_key_arn__in=named).values_list("kms_key_arn", flat=True)
+    )
+    return [arn for arn in named if arn not in known]
+
+
+def in_kms(purpose: SigningKey.Purpose) -> bool:
+    """Whether keys of this purpose have to be in AWS KMS: then none is ever made outside it."""
+    return any(word.partition("=")[0] == purpose.value for word in settings.DAYPASS_KMS_KEYS)
+
+
+def _make(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetime) -> SigningKey:
+    """A key that is not kept yet: from KMS where the settings say so, otherwise a new sealed one.
+
+    Raises KeyUnavailable.
+    """
+    if not in_kms(purpose):
+        return _generate(purpose, state, now)
+    unused = unused_kms_keys(purpose)
+    if not unused:
+        raise KeyUnavailable(
+            cause=f"Every KMS key that DAYPASS_KMS_KEYS names for {purpose.value} was used already.",
+            remedy="Create another (`aws kms create-key --key-spec RSA_2048 --key-usage SIGN_VERIFY`) and add its ARN "
+            f"to DAYPASS_KMS_KEYS, or bring it in with `manage.py signing_keys adopt {purpose.value} ARN`.",
+        )
+    return _from_kms(unused[0], purpose, state, now)
+
+
+def _from_kms(
+    arn: str, purpose: SigningKey.Purpose, state: SigningKey.State, now: datetime
+) -> SigningKey:
+    """A key in KMS, not yet kept. Its certificate is signed by KMS, which shows that it signs for us."""
+    kms.region_of(arn)
+    handle = KmsPrivateKey.load(arn)
+    kid = _thumbprint(handle.public_key())
+    if SigningKey.objects.filter(kid=kid).exists():
+        raise BadInput(
+            f"The KMS key {arn} was brought in already, as {kid}. Every key has one purpose and one turn.",
+            code="key_known",
+        )
+    certificate = _certificate(handle, purpose, now)
+    certificate.verify_directly_issued_by(certificate)
+    return SigningKey(
+        kid=kid,
+        purpose=purpose,
+        state=state,
+        backend=Backend.KMS,
+        kms_key_arn=arn,
+        certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        created_at=now,
+        signing_since=now if state == State.SIGNING else None,
+        expires_at=certificate.not_valid_after_utc,
+    )
 
 
 def _generate(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetime) -> SigningKey:
     """A new key, sealed, not yet kept: made outside any transaction, for it takes a tenth of a second."""
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
-    kid = _thumbprint(private_key)
+    kid = _thumbprint(private_key.public_key())
     pem = private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -375,9 +541,9 @@ def _certificate(
     )
 
 
-def _thumbprint(private_key: rsa.RSAPrivateKey) -> str:
+def _thumbprint(key: rsa.RSAPublicKey) -> str:
     """RFC 7638: SHA-256 over the key's required members in lexical order, without blanks."""
-    modulus, exponent = _numbers(private_key.public_key())
+    modulus, exponent = _numbers(key)
     members = json.dumps({"e": exponent, "kty": "RSA", "n": modulus}, separators=(",", ":"))
     return _base64url(hashlib.sha256(members.encode()).digest())
 

@@ -13,7 +13,8 @@ class SigningKey(models.Model):
     """One key of one purpose. At most one per purpose signs; others are published before or after their turn.
 
     published: in the JWKS or metadata, not signing yet. signing: the one in use. retired: still published until
-    everything it signed is dead. revoked: gone from everywhere.
+    everything it signed is dead. removed: its turn is over, it is published no more. revoked: taken out of everything
+    before its time, for good. Of a removed or revoked key nothing private is kept.
     """
 
     class Purpose(models.TextChoices):
@@ -24,6 +25,7 @@ class SigningKey(models.Model):
         PUBLISHED = "published", "Published"
         SIGNING = "signing", "Signing"
         RETIRED = "retired", "Retired"
+        REMOVED = "removed", "Removed"
         REVOKED = "revoked", "Revoked"
 
     class Backend(models.TextChoices):

@@ -8,12 +8,15 @@ signed as well, so that nothing in it can be changed on the way through the brow
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import xmlsec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 from django.conf import settings
 from lxml import etree
 
@@ -33,6 +36,10 @@ _SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 _UNSPECIFIED = "urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified"
 _URI_NAMES = "urn:oasis:names:tc:SAML:2.0:attrname-format:uri"
 _REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
+_EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
+_ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
+_RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
+_SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 _AWS = "https://aws.amazon.com/SAML/Attributes/"
 
 _CLOCK_SKEW = timedelta(seconds=60)
@@ -124,6 +131,9 @@ def _sign(element: etree._Element, key: keys.OpenedKey) -> None:
 
     The signature stands right behind the Issuer, as the schemas of Response and Assertion demand.
     """
+    if key.for_xml is None:
+        _sign_elsewhere(element, key)
+        return
     signature = xmlsec.template.create(
         element, constants.TransformExclC14N, constants.TransformRsaSha256, ns="ds"
     )
@@ -138,6 +148,37 @@ def _sign(element: etree._Element, key: keys.OpenedKey) -> None:
     context = xmlsec.SignatureContext()
     context.key = key.for_xml
     context.sign(signature)
+
+
+def _sign_elsewhere(element: etree._Element, key: keys.OpenedKey) -> None:
+    """The very same signature, by a key that is not in this process (XML Signature 1.1, sections 3.1 and 4.4).
+
+    The digest is taken while there is no signature yet, which is what the enveloped-signature transform makes of the
+    element afterwards.
+    """
+    digest = hashlib.sha256(_canonical(element)).digest()
+    signature = etree.Element(etree.QName(_SIGNATURE, "Signature"), nsmap={"ds": _SIGNATURE})
+    info = _add(signature, _SIGNATURE, "SignedInfo")
+    _add(info, _SIGNATURE, "CanonicalizationMethod", Algorithm=_EXCLUSIVE_C14N)
+    _add(info, _SIGNATURE, "SignatureMethod", Algorithm=_RSA_SHA256)
+    reference = _add(info, _SIGNATURE, "Reference", URI=f"#{_id_of(element)}")
+    transforms = _add(reference, _SIGNATURE, "Transforms")
+    _add(transforms, _SIGNATURE, "Transform", Algorithm=_ENVELOPED)
+    _add(transforms, _SIGNATURE, "Transform", Algorithm=_EXCLUSIVE_C14N)
+    _add(reference, _SIGNATURE, "DigestMethod", Algorithm=_SHA256)
+    _add(reference, _SIGNATURE, "DigestValue").text = base64.b64encode(digest).decode()
+    signed = key.for_tokens.sign(_canonical(info), padding.PKCS1v15(), hashes.SHA256())
+    _add(signature, _SIGNATURE, "SignatureValue").text = base64.b64encode(signed).decode()
+    data = _add(_add(signature, _SIGNATURE, "KeyInfo"), _SIGNATURE, "X509Data")
+    _add(data, _SIGNATURE, "X509Certificate").text = key.certificate
+    element[0].addnext(signature)
+
+
+def _canonical(element: etree._Element) -> bytes:
+    """Exclusive canonical XML without comments."""
+    return etree.tostring(
+        element, method="c14n", exclusive=True, with_comments=False, with_tail=False
+    )
 
 
 def _response(assertion: etree._Element, claims: AssertionClaims, now: datetime) -> etree._Element:

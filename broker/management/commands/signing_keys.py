@@ -27,13 +27,15 @@ class Command(BaseCommand):
         actions.add_parser("ensure", help="make the first key of each purpose where there is none")
         publish = actions.add_parser("publish", help="publish the key that will sign next")
         rotate = actions.add_parser("rotate", help="let the published key sign, retire the other")
-        for one in (publish, rotate):
+        adopt = actions.add_parser("adopt", help="publish a key in AWS KMS that will sign next")
+        for one in (publish, rotate, adopt):
             one.add_argument("purpose", choices=SigningKey.Purpose.values)
         rotate.add_argument(
             "--at-once",
             action="store_true",
             help="do not wait until AWS knows the new key: an emergency; sign-in fails until it does",
         )
+        adopt.add_argument("arn", help="the ARN of an RSA_2048 key for SIGN_VERIFY in AWS KMS")
         revoke = actions.add_parser("revoke", help="take a key out of everything published")
         revoke.add_argument("kid", help="the key id, as `list` shows it")
         actions.add_parser("reseal", help="seal all keys under the first of DAYPASS_SEALING_KEYS")
@@ -60,6 +62,12 @@ class Command(BaseCommand):
     def _publish(self, options: dict[str, Any]) -> None:
         purpose = SigningKey.Purpose(options["purpose"])
         key = keys.publish_next(purpose, now=timezone.now(), actor=_ACTOR)
+        self.stdout.write(f"Published {key.kid}. It may sign from a day on: rotate then.")
+        self._remind(purpose)
+
+    def _adopt(self, options: dict[str, Any]) -> None:
+        purpose = SigningKey.Purpose(options["purpose"])
+        key = keys.adopt(purpose, options["arn"], now=timezone.now(), actor=_ACTOR)
         self.stdout.write(f"Published {key.kid}. It may sign from a day on: rotate then.")
         self._remind(purpose)
 

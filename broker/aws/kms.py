@@ -1,0 +1,202 @@
+"""AWS KMS: signatures by a private key that never leaves it. For `broker.minting`.
+
+Specification: Sign and GetPublicKey in the KMS API reference; RSA_2048, SIGN_VERIFY, RSASSA_PKCS1_V1_5_SHA_256 alone.
+Calls are signed with the process's own AWS credentials (boto3's default chain) and go to the region of the key's ARN.
+A failure is a KeyUnavailable: whoever waits for a signature need not know where its key is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from django.conf import settings
+
+from broker.errors import KeyUnavailable
+
+CONNECT_TIMEOUT = 1.5
+READ_TIMEOUT = 2.5
+TRIES = 2
+LONGEST = TRIES * (CONNECT_TIMEOUT + READ_TIMEOUT)
+"""Seconds after which a call has ended, but for the pause between two tries (far below a second)."""
+
+ALGORITHM = "RSASSA_PKCS1_V1_5_SHA_256"
+_LARGEST_MESSAGE = 4096
+"""Bytes that KMS takes and hashes itself; of more it wants the digest."""
+
+_ARN = re.compile(
+    r"arn:(?P<partition>[a-z-]+):kms:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):key/[\w-]{1,256}",
+    re.ASCII,
+)
+
+
+def region_of(key_arn: str) -> str:
+    """The region that a key's ARN names. Raises KeyUnavailable for anything but the ARN of a key (not an alias)."""
+    match = _ARN.fullmatch(key_arn)
+    if match is None:
+        raise KeyUnavailable(
+            cause=f"{key_arn!r} is not the ARN of a KMS key.",
+            remedy="Write it as arn:aws:kms:eu-west-1:111122223333:key/1234abcd-..., never as an alias, which could be "
+            "pointed at another key.",
+        )
+    return match["region"]
+
+
+def public_key(key_arn: str) -> bytes:
+    """The public half (DER, SubjectPublicKeyInfo). Raises KeyUnavailable, also for a key of a wrong kind."""
+    answer = _call(key_arn, "kms:GetPublicKey", lambda kms: kms.get_public_key(KeyId=key_arn))
+    # KMS answers under both names; not everything that speaks its protocol knows the newer one.
+    spec, usage = (
+        answer.get("KeySpec") or answer.get("CustomerMasterKeySpec"),
+        answer.get("KeyUsage"),
+    )
+    if spec != "RSA_2048" or usage != "SIGN_VERIFY" or ALGORITHM not in answer["SigningAlgorithms"]:
+        raise KeyUnavailable(
+            cause=f"The KMS key {key_arn} is {spec} for {usage}.",
+            remedy="Create one with `aws kms create-key --key-spec RSA_2048 --key-usage SIGN_VERIFY`.",
+        )
+    return bytes(answer["PublicKey"])
+
+
+def sign(key_arn: str, message: bytes) -> bytes:
+    """RSASSA-PKCS1-v1_5 over SHA-256 of the message. Raises KeyUnavailable; retry is True when a moment helps."""
+    whole = len(message) <= _LARGEST_MESSAGE
+    answer = _call(
+        key_arn,
+        "kms:Sign",
+        lambda kms: kms.sign(
+            KeyId=key_arn,
+            Message=message if whole else hashlib.sha256(message).digest(),
+            MessageType="RAW" if whole else "DIGEST",
+            SigningAlgorithm=ALGORITHM,
+        ),
+    )
+    return bytes(answer["Signature"])
+
+
+_SOON = "Daypass could not sign just now. Try again in a moment."
+_BUSY = {
+    "ThrottlingException",
+    "LimitExceededException",
+    "DependencyTimeoutException",
+    "KMSInternalException",
+    "KeyUnavailableException",
+    "InternalFailure",
+    "ServiceUnavailable",
+}
+_OWN_CREDENTIALS = {
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "IncompleteSignature",
+    "MissingAuthenticationToken",
+}
+
+
+def _call(
+    key_arn: str, action: str, perform: Callable[[Any], Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    region = region_of(key_arn)
+    try:
+        return perform(_client(region))
+    except NoCredentialsError:
+        failure = KeyUnavailable(
+            cause="Daypass found no AWS credentials of its own, which KMS demands.",
+            remedy="Run Daypass with an AWS role (task role, instance profile, IRSA) that may use the key.",
+        )
+        _forget(region)
+    except ClientError as error:
+        failure = _refused(error, key_arn, action, region)
+    except BotoCoreError as error:
+        failure = KeyUnavailable(
+            _SOON,
+            retry=True,
+            cause=f"KMS in {region} did not answer: {type(error).__name__}.",
+            remedy="Check the way to kms."
+            f"{region}.amazonaws.com (a VPC endpoint, a proxy) and the AWS Health Dashboard.",
+        )
+    # Outside the handler: the exception holds the request, and is not kept as our context.
+    raise failure
+
+
+def _refused(error: ClientError, key_arn: str, action: str, region: str) -> KeyUnavailable:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _BUSY or status >= 500:
+        return KeyUnavailable(
+            _SOON,
+            retry=True,
+            cause=f"KMS in {region} answered {code or status}.",
+            remedy="When it stays: the account's request quota for asymmetric RSA keys (500 a second by default).",
+        )
+    if code in _OWN_CREDENTIALS:
+        _forget(region)
+        return KeyUnavailable(
+            cause=f"KMS does not take the AWS credentials that Daypass runs with: {code}.",
+            remedy="Renew them, or give Daypass an AWS role instead.",
+        )
+    meanings = {
+        "AccessDeniedException": (
+            f"The AWS role that Daypass runs as may not call {action} on {key_arn}.",
+            "Allow it kms:Sign and kms:GetPublicKey in the key policy or its own policy.",
+        ),
+        "NotFoundException": (
+            f"There is no KMS key {key_arn}.",
+            "Compare account, region and id with the KMS console.",
+        ),
+        "DisabledException": (
+            f"The KMS key {key_arn} is disabled.",
+            "Enable it: `aws kms enable-key`.",
+        ),
+        "KMSInvalidStateException": (
+            f"The KMS key {key_arn} is not usable in its state, for example because it will be deleted.",
+            "Cancel the deletion (`aws kms cancel-key-deletion`) and enable it, or bring in another key.",
+        ),
+        "InvalidKeyUsageException": (
+            f"The KMS key {key_arn} is not one for signing with {ALGORITHM}.",
+            "Create one with `aws kms create-key --key-spec RSA_2048 --key-usage SIGN_VERIFY`.",
+        ),
+    }
+    cause, remedy = meanings.get(
+        code,
+        (f"KMS refused {action} with {code or status}.", "Look it up in the KMS API reference."),
+    )
+    return KeyUnavailable(cause=cause, remedy=remedy)
+
+
+_clients: dict[tuple[int, str, str], Any] = {}
+_building = threading.Lock()
+
+
+def _client(region: str) -> Any:
+    """Shared by all threads of one process: building one takes 50 ms, and a forked child needs its own sockets."""
+    key = (os.getpid(), region, settings.DAYPASS_KMS_ENDPOINT)
+    with _building:
+        if key not in _clients:
+            _clients[key] = boto3.session.Session(region_name=region).client(
+                "kms",
+                endpoint_url=settings.DAYPASS_KMS_ENDPOINT or None,
+                config=Config(
+                    connect_timeout=CONNECT_TIMEOUT,
+                    read_timeout=READ_TIMEOUT,
+                    retries={"total_max_attempts": TRIES, "mode": "standard"},
+                    max_pool_connections=64,
+                    tcp_keepalive=True,
+                    user_agent="Daypass",
+                    ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
+                ),
+            )
+        return _clients[key]
+
+
+def _forget(region: str) -> None:
+    """A client that was built without credentials would never find any."""
+    _clients.pop((os.getpid(), region, settings.DAYPASS_KMS_ENDPOINT), None)
