@@ -1,0 +1,1 @@
+"""Every way into a role, against an STS that truly checks."""
