@@ -55,6 +55,7 @@ class Principal:
     groups: every directory group the person is a member of, stale ones included (the decision says why they
     do not count). address: the client's network address as told by the trusted proxies, "" when unknown.
     epoch: grows when all that the person holds must end; sessions of an older epoch are dead.
+    relay: names what the person's browser session keeps for AWS, if it keeps anything; opens nothing by itself.
     """
 
     person_id: UUID
@@ -67,3 +68,4 @@ class Principal:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: tuple[GroupRef, ...] = ()
     address: str = ""
+    relay: str = field(default="", repr=False)

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import browser, queries
+from accounts import browser, queries, services
 from accounts.models import Person
 from accounts.network import client_address
 
@@ -79,7 +79,10 @@ class principal:  # noqa: N801
         if proof.method == "local" and not proof.mfa:
             return _set_up_second_factor(request)
         request.principal = queries.principal_of(  # type: ignore[attr-defined]
-            person, proof, address=client_address(request)
+            person,
+            proof,
+            address=client_address(request),
+            relay=services.relay_reference(request.session.session_key),
         )
         return None
 

@@ -385,6 +385,22 @@ class ProviderSession(models.Model):
         return f"session of {self.person_id}"
 
 
+class RelayedToken(models.Model):
+    """The ID token of a browser session's sign-in, for AWS roles that trust the provider itself. Sealed, short-lived.
+
+    It goes with the session: whatever ends that ends this. The reference is what the rest of Daypass knows the session
+    by (`accounts.services.relay_reference`).
+    """
+
+    session = models.OneToOneField(ProviderSession, on_delete=models.CASCADE, related_name="+")
+    reference = models.CharField(max_length=64, unique=True)
+    sealed = models.TextField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"relayed token of session {self.session_id}"
+
+
 class SignInTest(models.Model):
     """A test sign-in: what arrived from the provider and what it became. Grants nothing; kept for an hour."""
 

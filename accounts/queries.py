@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from accounts.identity import GroupRef, Principal, Proof
-from accounts.models import IdentityProvider, Membership, Person, SignInTest
+from accounts.models import IdentityProvider, Membership, Person, RelayedToken, SignInTest
 from broker.prepared import Prepared
 
 _memberships_of = Prepared(
@@ -29,7 +29,7 @@ _memberships_of = Prepared(
 )
 
 
-def principal_of(person: Person, proof: Proof, *, address: str) -> Principal:
+def principal_of(person: Person, proof: Proof, *, address: str, relay: str = "") -> Principal:
     """What the rest of Daypass sees of a person: one indexed read, whose cost follows the number of their groups.
 
     Stale memberships are included with the time at which they went stale; groups of providers that are switched off
@@ -58,6 +58,7 @@ def principal_of(person: Person, proof: Proof, *, address: str) -> Principal:
         attributes={name: tuple(values) for name, values in person.attributes.items()},
         groups=groups,
         address=address,
+        relay=relay,
     )
 
 
@@ -85,5 +86,20 @@ def test_of(test_id: UUID, person: Person) -> SignInTest | None:
     return (
         SignInTest.objects.select_related("provider")
         .filter(pk=test_id, started_by_id=person.pk)
+        .first()
+    )
+
+
+def relayed_token_until(principal: Principal) -> datetime | None:
+    """Until when the token that came with this sign-in can be passed on; None when there is none."""
+    if not principal.relay:
+        return None
+    return (
+        RelayedToken.objects.filter(
+            reference=principal.relay,
+            session__person_id=principal.person_id,
+            session__provider_id=principal.proof.provider_id,
+        )
+        .values_list("expires_at", flat=True)
         .first()
     )

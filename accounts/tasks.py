@@ -39,6 +39,12 @@ def record_refusals() -> None:
 
 
 @shared_task
+def clear_relayed() -> None:
+    """What was kept for AWS and is over; more often than the rest, because it was a secret."""
+    services.clear_relayed(now=timezone.now())
+
+
+@shared_task
 def clear_expired() -> None:
     services.clear_expired(now=timezone.now())
     call_command("clearsessions")

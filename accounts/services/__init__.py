@@ -62,6 +62,15 @@ from accounts.services.refreshing import (
     refresh_provider,
     refreshable,
 )
+from accounts.services.relaying import (
+    RelayOver,
+    clear_relayed,
+    keep_token,
+    relay_for,
+    relay_reference,
+    relayed_token,
+    somebody_relays,
+)
 from accounts.services.sessions import end_by_provider, forget_session, note_session
 from accounts.services.trials import TEST_KEPT, finish_test, start_test
 from accounts.services.trust import trust_mark
@@ -75,12 +84,14 @@ __all__ = [
     "By",
     "Ending",
     "OneUse",
+    "RelayOver",
     "accept_proposal",
     "activate_key",
     "ask_for_refresh",
     "break_glass",
     "claim_due",
     "clear_expired",
+    "clear_relayed",
     "client_secret",
     "concerned",
     "consume",
@@ -96,6 +107,7 @@ __all__ = [
     "forgets_secret",
     "give_handle",
     "in_words",
+    "keep_token",
     "new_reference",
     "note_session",
     "prepare_key",
@@ -104,6 +116,9 @@ __all__ = [
     "refreshable",
     "refuse",
     "register_group",
+    "relay_for",
+    "relay_reference",
+    "relayed_token",
     "remove_key",
     "reseal",
     "retire_key",
@@ -117,6 +132,7 @@ __all__ = [
     "signed_in_locally",
     "signed_out",
     "signing_keys",
+    "somebody_relays",
     "start_test",
     "trust_mark",
     "unwrap_content_key",

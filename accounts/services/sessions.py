@@ -38,7 +38,7 @@ def note_session(
     expires: datetime,
     began: datetime | None = None,
     now: datetime,
-) -> None:
+) -> ProviderSession:
     """Note that this browser session is the one that its provider calls `subject` and `index` ("" for none).
 
     began: when we asked the provider, where we did. Raises SignInRefused when the provider has ended that session
@@ -51,7 +51,7 @@ def note_session(
                 code="signed_out_meanwhile",
                 cause="The provider ended this session while the sign-in was under way.",
             )
-        ProviderSession.objects.create(
+        return ProviderSession.objects.create(
             provider=provider,
             person=person,
             session_key=session_key,

@@ -17,7 +17,7 @@ from django.urls import reverse
 
 from accounts import browser, places, queries, services
 from accounts.identity import Proof
-from accounts.models import IdentityProvider, Person, Protocol
+from accounts.models import IdentityProvider, Person, Protocol, ProviderSession
 from accounts.network import client_address
 from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understand
 from accounts.services import OneUse
@@ -43,7 +43,9 @@ def finish(
     now: datetime,
     *,
     logout: Mapping[str, str] | None = None,
+    keep: Callable[[ProviderSession], None] | None = None,
 ) -> HttpResponse:
+    """keep: what else the new session keeps, called once everything about the sign-in has held."""
     request.wanted_page = state.get("next") or ""  # type: ignore[attr-defined]
     if state.get("process") == TEST:
         return finish_test(request, row, state, verify, now)
@@ -84,7 +86,9 @@ def finish(
         logout={**verified.logout, **(logout or {})},
         ends=verified.session_ends,
     )
-    _note(request, row, admission.person, verified, state, now)
+    noted = _note(request, row, admission.person, verified, state, now)
+    if keep is not None:
+        keep(noted)
     to = state.get("next")
     return HttpResponseRedirect(
         to if isinstance(to, str) and places.is_page(to) else reverse("home")
@@ -107,12 +111,12 @@ def _note(
     verified: VerifiedAttributes,
     state: Mapping[str, Any],
     now: datetime,
-) -> None:
+) -> ProviderSession:
     """Note what the provider calls the session, unless it has ended it meanwhile."""
     sid = verified.attributes.get("sid") if verified.protocol == "oidc" else None
     began = state.get("began")
     try:
-        services.note_session(
+        return services.note_session(
             person,
             row,
             str(request.session.session_key),

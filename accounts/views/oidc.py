@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
 
@@ -21,7 +21,7 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import browser, jose, limits, oidc, queries, refusals, saml, services
-from accounts.models import IdentityProvider, Protocol
+from accounts.models import IdentityProvider, Protocol, ProviderSession
 from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
 from accounts.services import OneUse
@@ -57,6 +57,7 @@ def oidc_callback(request: HttpRequest, slug: str) -> HttpResponse:
     state = state_of(provider, request, state_id)
     services.consume(row, OneUse("state", state_id, now + saml.REQUEST_LIFETIME))
     sealed_token: dict[str, str] = {}
+    for_aws: list[tuple[str, datetime]] = []
 
     def verify() -> tuple[VerifiedAttributes, OneUse]:
         code = oidc.check_authorization(parameters, issuer=row.issuer, discovery=row.discovery)
@@ -82,10 +83,17 @@ def oidc_callback(request: HttpRequest, slug: str) -> HttpResponse:
             userinfo = oidc.fetch_userinfo(row.discovery, tokens.access_token)
         if len(tokens.unverified_id_token) <= LONGEST_KEPT_TOKEN:
             sealed_token["id_token"] = seal(tokens.unverified_id_token.encode(), place="sign-out")
+        if services.somebody_relays(row):
+            ends = datetime.fromtimestamp(token.claims["exp"], UTC)
+            for_aws.append((tokens.unverified_id_token, ends))
         verified = oidc.attributes(token, userinfo=userinfo, now=now, checks=_seen(parameters))
         return verified, OneUse("ID token", token.consume, token.expires_at)
 
-    return finish(request, row, provider, state, verify, now, logout=sealed_token)
+    def keep(session: ProviderSession) -> None:
+        for id_token, ends in for_aws:
+            services.keep_token(session, id_token, expires=ends, now=now)
+
+    return finish(request, row, provider, state, verify, now, logout=sealed_token, keep=keep)
 
 
 def _seen(parameters: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
