@@ -18,7 +18,14 @@ from botocore.parsers import ResponseParserError
 
 from broker.errors import AwsError, AwsUnavailable
 
-Action = Literal["AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "AssumeRole", "getSigninToken"]
+Action = Literal[
+    "AssumeRoleWithWebIdentity",
+    "AssumeRoleWithSAML",
+    "AssumeRole",
+    "getSigninToken",
+    "RelayedToken",
+]
+"""RelayedToken: AssumeRoleWithWebIdentity, with a token that a company's own provider made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,7 @@ class Asked:
     """What was asked of AWS, as far as it explains a refusal. Never a token, an assertion or a key.
 
     trusted: who the role's trust policy has to name: the issuer URL, the SAML provider's ARN, "" for AssumeRole.
+    audience: for whom a relayed token was made, which is what the provider in the account has to list.
     """
 
     action: Action
@@ -37,6 +45,7 @@ class Asked:
     source_identity: bool = False
     external_id: bool = False
     session_policy: bool = False
+    audience: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,8 @@ class Meaning:
     """One row of the table.
 
     code: Daypass's stable code. message: for the employee. cause, remedy: for the administrator; {role}, {region},
-    {seconds}, {trusted}, {actions} and {percent} are filled in. retry: whether the employee may simply try again.
-    again: whether Daypass itself tries again at once. elsewhere: whether another region may answer.
+    {seconds}, {trusted}, {audience}, {actions} and {percent} are filled in. retry: whether the employee may simply try
+    again. again: whether Daypass itself tries again at once. elsewhere: whether another region may answer.
     """
 
     code: str
@@ -101,8 +110,73 @@ _DENIED = "AccessDenied AccessDeniedException"
 _WEB = "AssumeRoleWithWebIdentity"
 _SAML = "AssumeRoleWithSAML"
 _PLAIN = "AssumeRole"
+_RELAYED = "RelayedToken"
 
 RULES: tuple[Rule, ...] = (
+    # A token that the company's own provider made: what is wrong is between that provider and the account.
+    _rule(
+        _DENIED,
+        Meaning(
+            "aws_relayed_token_denied",
+            _NOT_LET_IN,
+            "The trust policy of {role} does not let in this person's ID token of {trusted}.",
+            "Check, in this order: (1) the role exists under exactly this ARN; (2) its trust policy has a statement "
+            "with Principal Federated = the OIDC provider of {trusted} in the same account; (3) that statement allows "
+            "{actions}; (4) its condition on :aud, if it has one, lists {audience}, and those on :sub or :email are "
+            "true of this person; (5) it demands no source identity and no tags, which Daypass cannot add to another's "
+            "token; (6) no service control policy denies it.",
+        ),
+        actions=_RELAYED,
+    ),
+    _rule(
+        "InvalidIdentityToken InvalidIdentityTokenException",
+        Meaning(
+            "aws_relayed_audience_wrong",
+            _NOT_LET_IN,
+            "The provider for {trusted} in the account of {role} does not list Daypass's client id.",
+            "Add {audience} to the audiences (client ids) of the IAM OIDC provider: it is for whom {trusted} makes the "
+            "ID tokens that Daypass gets. Where a token has an azp, AWS reads that in place of the audience.",
+        ),
+        actions=_RELAYED,
+        says=r"audience",
+    ),
+    _rule(
+        "InvalidIdentityToken InvalidIdentityTokenException",
+        Meaning(
+            "aws_relayed_keys_unreachable",
+            f"AWS could not check with your company's sign-in service just now. {_SOON}",
+            "AWS could not fetch the public keys of {trusted} in time.",
+            "Open {trusted}/.well-known/openid-configuration and the key set it names from outside your network; look "
+            "at the provider's status page.",
+            retry=True,
+            again=True,
+        ),
+        actions=_RELAYED,
+        says=r"retrieve verification key",
+    ),
+    _rule(
+        "IDPCommunicationError IDPCommunicationErrorException",
+        Meaning(
+            "aws_relayed_keys_unreachable",
+            f"AWS could not check with your company's sign-in service just now. {_SOON}",
+            "AWS could not reach {trusted}.",
+            "Open {trusted}/.well-known/openid-configuration from outside your network; look at the provider's status "
+            "page.",
+            retry=True,
+            again=True,
+        ),
+        actions=_RELAYED,
+    ),
+    _rule(
+        "ExpiredToken ExpiredTokenException",
+        Meaning(
+            "aws_relayed_token_expired",
+            "Your sign-in is too long ago for AWS. Sign out of Daypass, sign in again and try once more.",
+            "AWS found the ID token of {trusted} expired, although Daypass thought that it had time left.",
+            "If it is often: synchronise the clock of the broker's machine (NTP) and look at the provider's.",
+        ),
+        actions=_RELAYED,
+    ),
     _rule(
         _DENIED,
         Meaning(
@@ -199,6 +273,18 @@ RULES: tuple[Rule, ...] = (
             "count.",
         ),
         says=r"No OpenIDConnect provider",
+    ),
+    _rule(
+        "InvalidIdentityToken InvalidIdentityTokenException",
+        Meaning(
+            "aws_relayed_token_refused",
+            _NOT_RIGHT,
+            "AWS refused the ID token of {trusted} for {role}.",
+            "AWS takes tokens signed with RS256 to RS512 or ES256 to ES512 by a key that has a kid, with one audience, "
+            "and with whole seconds in iat and exp. Compare the IAM OIDC provider's URL with {trusted}, to the last "
+            "slash.",
+        ),
+        actions=_RELAYED,
     ),
     _rule(
         "InvalidIdentityToken InvalidIdentityTokenException",
@@ -543,6 +629,7 @@ def explain(error: Exception, asked: Asked, *, now: datetime | None = None) -> E
         "region": asked.region or "the default region",
         "seconds": str(asked.seconds),
         "trusted": asked.trusted or "the provider",
+        "audience": asked.audience or "the client id",
         "actions": _actions(asked),
         "percent": f" ({percent[1]} % of it)" if percent else "",
     }
@@ -609,7 +696,7 @@ def from_botocore(error: Exception) -> bool:
 
 
 def _actions(asked: Asked) -> str:
-    wanted = [f"sts:{asked.action}"]
+    wanted = [f"sts:{_WEB if asked.action == _RELAYED else asked.action}"]
     if asked.tag_keys:
         wanted.append("sts:TagSession")
     if asked.source_identity:

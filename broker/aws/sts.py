@@ -30,7 +30,7 @@ from django.views.decorators.debug import sensitive_variables
 from broker.arns import PARTITIONS
 from broker.aws import clock
 from broker.aws.credentials import Credentials
-from broker.aws.errors import Asked, UnusableAnswer, explain, from_botocore
+from broker.aws.errors import Action, Asked, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
 
 CONNECT_TIMEOUT = 3.0
@@ -83,13 +83,16 @@ def with_web_identity(
     issuer: str,
     tag_keys: tuple[str, ...] = (),
     source_identity: bool = True,
+    relayed_for: str = "",
 ) -> StsAnswer:
     """AssumeRoleWithWebIdentity, unsigned. `token` signs a fresh JWT for every try.
 
-    Tags and source identity travel in the token; here they only explain a refusal. Raises AwsError, AwsUnavailable,
+    Tags and source identity travel in the token; here they only explain a refusal. relayed_for: the token is not ours
+    but `issuer`'s own, made for this client of it; likewise. Raises AwsError, AwsUnavailable,
     ClocksApart, and whatever `token` raises.
     """
-    asked = _asked(call, "AssumeRoleWithWebIdentity", issuer, tag_keys, source_identity)
+    action: Action = "RelayedToken" if relayed_for else "AssumeRoleWithWebIdentity"
+    asked = _asked(call, action, issuer, tag_keys, source_identity, audience=relayed_for)
     return _obtain(
         "unsigned",
         call,
@@ -159,10 +162,11 @@ def assume_role(
 
 def _asked(
     call: RoleCall,
-    action: Literal["AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "AssumeRole"],
+    action: Action,
     trusted: str,
     tag_keys: tuple[str, ...],
     source_identity: bool,
+    audience: str = "",
 ) -> Asked:
     return Asked(
         action=action,
@@ -172,6 +176,7 @@ def _asked(
         trusted=trusted,
         tag_keys=tag_keys,
         source_identity=source_identity,
+        audience=audience,
     )
 
 
