@@ -14,11 +14,14 @@ class BrokerConfig(AppConfig):
     def ready(self) -> None:
         import broker.celery  # noqa: F401  (tasks find their application in web processes too)
         from accounts import events
+        from accounts.services import relay_for
         from broker import (
             checks,  # noqa: F401  (registers the system checks)
             switchboard,
         )
+        from broker.entitlements.queries import relays_from
 
+        relay_for(relays_from)
         events.subscribe(events.SignedIn, switchboard.signed_in, name="audit: signed in")
         events.subscribe(
             events.SignInRefused, switchboard.sign_in_refused, name="audit: sign-in refused"

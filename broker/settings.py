@@ -245,6 +245,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": crontab(minute="13"),
     },
     "record-refusals": {"task": "accounts.tasks.record_refusals", "schedule": 60.0},
+    "clear-relayed": {"task": "accounts.tasks.clear_relayed", "schedule": 60.0},
     "clear-expired": {"task": "accounts.tasks.clear_expired", "schedule": crontab(minute="41")},
 }
 

@@ -34,12 +34,15 @@ from tests.servers import start_valkey
 ROUNDS = 6
 
 A_DAY = f"""
+from datetime import timedelta
 from pathlib import Path
+from secrets import token_hex
 from django.conf import settings
 from django.contrib.sessions.models import Session as BrowserSession
 from django.core.cache import cache
 from django.test import override_settings
 from django.utils import timezone
+from accounts import services
 from broker.celery import app
 from broker.minting.keys import ensure_keys
 from tests import factories as make
@@ -55,9 +58,16 @@ roles = [
     make.role("Saml", of=account, trust="saml"),
     make.role("Own", of=account, trust="assume_role"),
     make.role("Form", of=account, trust="saml", console="saml_form"),
+    make.role("Relayed", of=account, trust="relayed_token", relay_provider=alice.provider),
 ]
 make.mapping(alice.memberships.get().group, *roles)
 browser = sign_in(alice, raise_request_exception=False)
+noted = services.note_session(
+    alice, alice.provider, browser.session.session_key, subject=alice.subject, index="",
+    expires=timezone.now() + timedelta(hours=8), now=timezone.now(),
+)
+id_token = "eyJ" + token_hex(40) + "." + token_hex(200) + "." + token_hex(80)
+services.keep_token(noted, id_token, expires=timezone.now() + timedelta(hours=1), now=timezone.now())
 answers = Path({{answers!r}}).open("a")
 for turn in range({ROUNDS}):
     for role in roles:
@@ -191,7 +201,8 @@ def test_after_a_day_of_issuing_no_secret_is_kept_anywhere(product, sts_stand_in
     }
     assert found == set()
 
-    # Controls: it did issue, the people got theirs, and the search sees each store.
+    # Controls: it did issue, the relayed token went to AWS, the people got theirs, and the search sees each store.
+    assert any(re.fullmatch(r"eyJ[0-9a-f]+(\.[0-9a-f]+){2}", secret) for secret in sts.secrets)
     assert "the day is over" in said
     given = answers.read_text()
     assert sum(secret in given for secret in sts.secrets) > ROUNDS

@@ -13,7 +13,7 @@ from broker.arns import PARTITIONS, RoleArn, assumed_role_arn, parse_role_arn, s
 from broker.entitlements.rules import Allowed, HandOver, RoleFacts
 from broker.errors import DaypassError
 
-Trust = Literal["web_identity", "saml", "assume_role"]
+Trust = Literal["web_identity", "saml", "assume_role", "relayed_token"]
 
 SHORTEST = 900
 LONGEST = 43200
@@ -39,6 +39,7 @@ class Plan:
     """One issue of credentials, decided to the last parameter.
 
     seconds: what AWS is asked for. chained: AssumeRole with the broker's own role. region "": the partition's home.
+    source_identity: "" where nobody tells AWS one: a relayed token is not ours to add to.
     saml_provider_arn, recipient and audience are for SAML trust. expected_arn: what AWS will call the session.
     """
 
@@ -84,7 +85,7 @@ def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
         hand_over=allowed.hand_over,
         mapping_id=allowed.mapping_id,
         session_name=name,
-        source_identity=source_identity(principal.handle),
+        source_identity="" if trust == "relayed_token" else source_identity(principal.handle),
         subject=str(principal.person_id),
         seconds=seconds,
         chained=chained,

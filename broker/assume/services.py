@@ -24,9 +24,11 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
 from accounts.identity import Principal
 from accounts.models import Person
+from accounts.services import relayed_token
 from broker.assume import rules
 from broker.assume.rules import Loan, Plan
 from broker.audit.rules import Kind
@@ -189,7 +191,7 @@ def obtain(opened: OpenSession, *, also: Sequence[Entry] = ()) -> Issued | Refus
     Raises AwsError, AwsUnavailable, KeyUnavailable (the row is failed then), SessionOver, AuditBroken.
     """
     try:
-        answer = _ask_sts(opened.plan)
+        answer = _ask_sts(opened.plan, opened.principal)
     except DaypassError as error:
         _fail(opened, error)
         raise
@@ -301,7 +303,7 @@ def abandon(opened: OpenSession, error: DaypassError) -> None:
 # --- Asking AWS
 
 
-def _ask_sts(planned: Plan) -> sts.StsAnswer:
+def _ask_sts(planned: Plan, principal: Principal) -> sts.StsAnswer:
     call = sts.RoleCall(
         role_arn=planned.role.arn,
         partition=planned.role.partition,
@@ -334,8 +336,24 @@ def _ask_sts(planned: Plan) -> sts.StsAnswer:
                 session_tags=planned.session_tags,
                 transitive_tag_keys=planned.transitive_tag_keys,
             )
+        case "relayed_token":
+            return _relayed(call, planned, principal)
         case _:
             assert_never(planned.trust)
+
+
+@sensitive_variables()
+def _relayed(call: sts.RoleCall, planned: Plan, principal: Principal) -> sts.StsAnswer:
+    """With the ID token of this very sign-in, fetched now, and gone from here when AWS has answered."""
+    assert planned.role.relay_provider_id is not None  # decide() refuses a role without
+    relayed = relayed_token(principal, planned.role.relay_provider_id, now=timezone.now())
+    return sts.with_web_identity(
+        call,
+        relayed.reveal,
+        issuer=relayed.issuer,
+        source_identity=False,
+        relayed_for=relayed.client_id,
+    )
 
 
 def _web_identity_token(planned: Plan) -> MintedToken:

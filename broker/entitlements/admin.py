@@ -23,7 +23,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 
-from accounts.models import DirectoryGroup, Person
+from accounts.models import DirectoryGroup, IdentityProvider, Person, Protocol
 from broker.audit.services import Actor
 from broker.backoffice import (
     Attention,
@@ -421,6 +421,14 @@ class RoleFields(forms.Form):
         widget=_code(),
         help_text="Only for AssumeRole, when the role's trust policy demands one.",
     )
+    relay_provider_id = forms.ModelChoiceField(
+        IdentityProvider.objects.filter(protocol=Protocol.OIDC),
+        label="Whose ID token",
+        required=False,
+        empty_label="None",
+        help_text="Only for a relayed ID token: who issues it. The session gets neither source identity nor tags, "
+        "which Daypass cannot add to somebody else's token.",
+    )
     sensitive = forms.BooleanField(
         label="Sensitive",
         required=False,
@@ -429,6 +437,10 @@ class RoleFields(forms.Form):
     enabled = forms.BooleanField(
         label="In use", required=False, initial=True, help_text="Off: it is refused to everybody."
     )
+
+    def clean_relay_provider_id(self) -> UUID | None:
+        chosen = self.cleaned_data["relay_provider_id"]
+        return chosen.pk if chosen else None
 
 
 class AwsRoleForm(RoleFields, ServiceForm):
@@ -471,7 +483,16 @@ class BulkRolesForm(RoleFields):
         widget=forms.Textarea(attrs={"rows": 10, "class": "typed", "spellcheck": "false"}),
         help_text="One a line. Accounts that are not registered yet are registered with their number as name.",
     )
-    field_order = ("arns", "trust", "console", "max_seconds", "external_id", "sensitive", "enabled")
+    field_order = (
+        "arns",
+        "trust",
+        "console",
+        "max_seconds",
+        "external_id",
+        "relay_provider_id",
+        "sensitive",
+        "enabled",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,7 +549,10 @@ class AwsRoleAdmin(DaypassAdmin):
     ordering = ("account__name", "name")
     fieldsets = (
         (None, {"fields": ("arn", "description", "max_seconds")}),
-        ("How Daypass gets in", {"fields": ("trust", "console", "external_id")}),
+        (
+            "How Daypass gets in",
+            {"fields": ("trust", "relay_provider_id", "console", "external_id")},
+        ),
         ("State", {"fields": (("enabled", "sensitive"),)}),
     )
 
@@ -556,9 +580,12 @@ class AwsRoleAdmin(DaypassAdmin):
 
     @admin.display(description="trust", ordering="trust")
     def trusted_by(self, role: AwsRole) -> str:
-        return {"web_identity": "web identity", "saml": "SAML", "assume_role": "AssumeRole"}[
-            role.trust
-        ]
+        return {
+            "web_identity": "web identity",
+            "saml": "SAML",
+            "assume_role": "AssumeRole",
+            "relayed_token": "relayed ID token",
+        }[role.trust]
 
     @admin.display(description="longest", ordering="max_seconds")
     def longest(self, role: AwsRole) -> str:

@@ -29,7 +29,7 @@ LONGEST_TAG_KEY = 128
 SHORTEST_SIGN_IN_AGE = 60
 LONGEST_SIGN_IN_AGE = 30 * 86400
 
-TRUSTS = ("web_identity", "saml", "assume_role")
+TRUSTS = ("web_identity", "saml", "assume_role", "relayed_token")
 CONSOLES = ("federation", "saml_form")
 COLOURS = ("red", "amber", "green", "blue", "violet", "grey")
 
@@ -76,6 +76,7 @@ class RoleDraft:
     max_seconds: int = 3600
     sensitive: bool = False
     enabled: bool = True
+    relay_provider_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +255,15 @@ def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
     elif external_id and not _EXTERNAL_ID.fullmatch(external_id):
         checks.wrong(
             "external_id", "An external id has 2 to 1224 letters, digits, and _ + = , . @ : / -"
+        )
+    if draft.trust == "relayed_token" and draft.relay_provider_id is None:
+        checks.wrong(
+            "relay_provider_id", "Choose the identity provider whose tokens the role trusts."
+        )
+    if draft.trust != "relayed_token" and draft.relay_provider_id is not None:
+        checks.wrong(
+            "relay_provider_id",
+            "Only a relayed ID token is somebody else's; choose none or change the trust.",
         )
     checks.between("max_seconds", draft.max_seconds, least=SHORTEST_SECONDS, most=LONGEST_SECONDS)
     checks.done()

@@ -122,6 +122,10 @@ class AwsRole(models.Model):
         WEB_IDENTITY = "web_identity", "Web identity: the role trusts Daypass as OIDC issuer"
         SAML = "saml", "SAML: the role trusts Daypass as SAML identity provider"
         ASSUME_ROLE = "assume_role", "AssumeRole: the role trusts the broker's own AWS role"
+        RELAYED_TOKEN = (
+            "relayed_token",
+            "Relayed ID token: the role trusts the company's own OpenID Connect provider",
+        )
 
     class Console(models.TextChoices):
         FEDERATION = "federation", "Console link by the federation endpoint"
@@ -142,7 +146,7 @@ class AwsRole(models.Model):
         blank=True,
         on_delete=models.PROTECT,
         related_name="+",
-        help_text="Relayed only: the identity provider whose token or assertion the role trusts.",
+        help_text="Relayed only: the identity provider whose token the role trusts.",
     )
     session_name = models.CharField(
         "session name template",
@@ -175,6 +179,11 @@ class AwsRole(models.Model):
             models.CheckConstraint(
                 condition=~Q(console="saml_form") | Q(trust="saml"),
                 name="saml_form_needs_saml_trust",
+            ),
+            models.CheckConstraint(
+                condition=Q(trust="relayed_token", relay_provider__isnull=False)
+                | (~Q(trust="relayed_token") & Q(relay_provider__isnull=True)),
+                name="relayed_trust_names_a_provider",
             ),
             models.CheckConstraint(
                 condition=Q(max_seconds__gte=900, max_seconds__lte=43200),

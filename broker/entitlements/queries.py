@@ -12,7 +12,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -37,7 +37,7 @@ from django.db.models.functions import Cast, Concat
 
 from accounts.identity import GroupRef, Principal, Proof
 from accounts.models import DirectoryGroup, Membership, Person
-from accounts.queries import principal_of
+from accounts.queries import principal_of, relayed_token_until
 from broker.arns import parse_account_id
 from broker.entitlements.models import AwsRole, Deny, MappingRole
 from broker.entitlements.places import Place, read_place
@@ -62,12 +62,15 @@ MOST_WORDS = 8
 MOST_CHARACTERS = 200
 """How much of a search is looked at; more says nothing more about a role."""
 
+RELAYED = AwsRole.Trust.RELAYED_TOKEN.value
+
 # The columns of a role in the order of RoleFacts, and of a mapping in the order of MappingFacts.
 _ROLE = (
     "id", "arn", "name", "path", "account__account_id", "account__name", "account__enabled",
     "account__partition", "account__region", "account__environment__name",
     "account__environment__colour", "account__environment__production", "description", "trust",
     "console", "external_id", "account__saml_provider_name", "max_seconds", "sensitive", "enabled",
+    "relay_provider_id",
 )  # fmt: skip
 _MAPPING = (
     "id", "group_id", "group__name", "group__key", "note", "enabled", "max_seconds",
@@ -83,7 +86,7 @@ def _role_facts(row: Sequence[Any]) -> RoleFacts:
     (
         id, arn, name, path, account_id, account_name, account_enabled, partition, region,
         environment, environment_colour, production, description, trust, console, external_id,
-        saml_provider_name, max_seconds, sensitive, enabled,
+        saml_provider_name, max_seconds, sensitive, enabled, relay_provider_id,
     ) = row  # fmt: skip
     return RoleFacts(
         id=id,
@@ -106,6 +109,7 @@ def _role_facts(row: Sequence[Any]) -> RoleFacts:
         max_seconds=max_seconds,
         sensitive=sensitive,
         enabled=enabled,
+        relay_provider_id=relay_provider_id,
     )
 
 
@@ -185,7 +189,7 @@ _all_denies_of = Prepared(
 def load_snapshot(principal: Principal, role_id: UUID) -> Snapshot | None:
     """Everything about this person and this role that the decision looks at; None: there is no such role.
 
-    Two indexed queries for anybody whom a mapping gives the role, three for others.
+    Two indexed queries for anybody whom a mapping gives the role, three for others; one more for a relayed role.
     """
     rows = _links_of(person_id=principal.person_id, role_id=role_id)
     if rows:
@@ -199,7 +203,15 @@ def load_snapshot(principal: Principal, role_id: UUID) -> Snapshot | None:
         role=role,
         mappings=tuple(_mapping_facts(row[len(_ROLE) : -1]) for row in rows),
         denies=_matching(_denies_of(principal.person_id), role_id, account),
+        relayed_until=relayed_token_until(principal) if role.trust == RELAYED else None,
     )
+
+
+def relays_from(provider_id: UUID) -> bool:
+    """Whether a role that is in use takes the tokens of this provider's sign-ins."""
+    return AwsRole.objects.filter(
+        trust=RELAYED, relay_provider_id=provider_id, enabled=True, account__enabled=True
+    ).exists()
 
 
 def _denies_of(person_id: UUID) -> list[tuple[Any, ...]]:
@@ -392,6 +404,7 @@ def _decided(
     for link in links:
         mappings[link[0]].append(_mapping_facts(link[1:]))
     denies = _denies_of(principal.person_id)
+    relayed_until = relayed_token_until(principal) if any(RELAYED in row for row in rows) else None
     decided = (
         _row(
             principal,
@@ -399,6 +412,7 @@ def _decided(
                 role=_role_facts(row[:-1]),
                 mappings=tuple(mappings[row[0]]),
                 denies=_matching(denies, row[0], row[-1]),
+                relayed_until=relayed_until,
             ),
             now,
         )
@@ -592,7 +606,7 @@ def explain_person(
             mappings=tuple(mappings[row[0]]),
             denies=_matching(denies, row[0], row[-1]),
         )
-        seen = _row(principal, _without_conditions(snapshot), now)
+        seen = _row(principal, _without_conditions(snapshot, now), now)
         explained.append(
             PersonRight(
                 snapshot.role,
@@ -644,7 +658,7 @@ def explain_role(
             ),
         )
         principal = _as_if_signed_in(person, now, held[person.id])
-        seen = _row(principal, _without_conditions(snapshot), now)
+        seen = _row(principal, _without_conditions(snapshot, now), now)
         explained.append(
             RoleReach(
                 _brief(person),
@@ -689,8 +703,12 @@ def _people_matching(people: QuerySet[Person], text: str) -> QuerySet[Person]:
     return _with_words(people, everything, words_of(text))
 
 
-def _without_conditions(snapshot: Snapshot) -> Snapshot:
-    return replace(snapshot, mappings=tuple(unconditional(one) for one in snapshot.mappings))
+def _without_conditions(snapshot: Snapshot, now: datetime) -> Snapshot:
+    return replace(
+        snapshot,
+        mappings=tuple(unconditional(one) for one in snapshot.mappings),
+        relayed_until=now + timedelta(minutes=5),  # a sign-in of this moment would bring it
+    )
 
 
 def _rights(principal: Principal, snapshot: Snapshot, now: datetime) -> tuple[Right, ...]:

@@ -62,6 +62,8 @@ class RoleFacts:
     max_seconds: int
     sensitive: bool
     enabled: bool
+    relay_provider_id: UUID | None = None
+    """Relayed trust: whose token the role takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,15 @@ class DenyFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the decision looks at, loaded in one go: only what concerns this person and this role."""
+    """Everything the decision looks at, loaded in one go: only what concerns this person and this role.
+
+    relayed_until: for a role with relayed trust, until when this sign-in's own token can be passed on; None: it cannot.
+    """
 
     role: RoleFacts
     mappings: tuple[MappingFacts, ...]
     denies: tuple[DenyFacts, ...]
+    relayed_until: datetime | None = None
 
 
 class NextStep(StrEnum):
@@ -187,6 +193,8 @@ class Code(StrEnum):
     ROLE_DISABLED = "role_disabled"
     DURATION_TOO_SHORT = "duration_too_short"
     NO_MAPPING = "no_mapping"
+    RELAY_OTHER_PROVIDER = "relay_other_provider"
+    RELAY_OVER = "relay_over"
     # one mapping does not count
     NOT_A_MEMBER = "not_a_member"
     OTHER_PROVIDER = "other_provider"
@@ -206,6 +214,7 @@ class Code(StrEnum):
     ATTRIBUTE_MISSING = "attribute_missing"
     ATTRIBUTE_AMBIGUOUS = "attribute_ambiguous"
     ATTRIBUTE_UNFIT = "attribute_unfit"
+    TAGS_NOT_RELAYED = "tags_not_relayed"
 
 
 _EFFORT: dict[Code, tuple[int, NextStep]] = {
@@ -223,6 +232,7 @@ _EFFORT: dict[Code, tuple[int, NextStep]] = {
     Code.ATTRIBUTE_MISSING: (7, NextStep.ASK_ADMINISTRATOR),
     Code.ATTRIBUTE_AMBIGUOUS: (7, NextStep.ASK_ADMINISTRATOR),
     Code.ATTRIBUTE_UNFIT: (7, NextStep.ASK_ADMINISTRATOR),
+    Code.TAGS_NOT_RELAYED: (7, NextStep.ASK_ADMINISTRATOR),
     Code.NO_LONGER_VALID: (8, NextStep.ASK_ADMINISTRATOR),
     Code.MAPPING_DISABLED: (8, NextStep.ASK_ADMINISTRATOR),
     Code.OTHER_PROVIDER: (8, NextStep.ASK_ADMINISTRATOR),
@@ -281,7 +291,7 @@ def decide(principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime) ->
         _judge(principal, ask, snapshot.role, mapping, now) for mapping in snapshot.mappings
     ]
     bans, idle_denies = _bans(snapshot.denies, now)
-    obstacles = _obstacles(principal, ask, snapshot)
+    obstacles = _obstacles(principal, ask, snapshot, now)
     allowing = sorted((v for v in verdicts if v.allows), key=_preference)
     failing = sorted((v for v in verdicts if not v.allows), key=_closeness)
 
@@ -378,7 +388,7 @@ def _bans(
 
 
 def _obstacles(
-    principal: Principal, ask: Ask, snapshot: Snapshot
+    principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime
 ) -> list[tuple[Code, str, NextStep]]:
     """What refuses whatever the mappings say."""
     role = snapshot.role
@@ -401,7 +411,29 @@ def _obstacles(
     if not snapshot.mappings:
         sentence = "None of your groups gives you this role."
         found.append((Code.NO_MAPPING, sentence, NextStep.ASK_ADMINISTRATOR))
+    if role.trust == "relayed_token":
+        found += _relay(principal, snapshot, now)
     return found
+
+
+def _relay(
+    principal: Principal, snapshot: Snapshot, now: datetime
+) -> list[tuple[Code, str, NextStep]]:
+    """Whether this very sign-in brought what AWS wants to see for the role, and it still lives."""
+    proof = principal.proof
+    if proof.provider_id is None or proof.provider_id != snapshot.role.relay_provider_id:
+        sentence = (
+            "AWS takes another identity provider's word for this role than the one you signed in with "
+            f"({proof.provider_name})."
+        )
+        return [(Code.RELAY_OTHER_PROVIDER, sentence, NextStep.ASK_ADMINISTRATOR)]
+    if snapshot.relayed_until is None or snapshot.relayed_until <= now:
+        sentence = (
+            f"AWS wants to see what {proof.provider_name} said of you at your sign-in, and that is no longer valid. "
+            "Sign in again."
+        )
+        return [(Code.RELAY_OVER, sentence, NextStep.SIGN_IN_AGAIN)]
+    return []
 
 
 def _judge(
@@ -409,7 +441,7 @@ def _judge(
 ) -> _Verdict:
     """One mapping by itself: everything that speaks against it, and the longest session it could give."""
     longest, too_short = _longest(role, mapping, now)
-    tags, unfit = _tags(principal, mapping)
+    tags, unfit = _tags(principal, role, mapping)
     failures = [
         *_membership(principal, mapping, now),
         *_validity(mapping, now),
@@ -563,8 +595,16 @@ def _longest(role: RoleFacts, mapping: MappingFacts, now: datetime) -> tuple[int
     return min(limit, left), []
 
 
-def _tags(principal: Principal, mapping: MappingFacts) -> tuple[Mapping[str, str], list[_Failure]]:
+def _tags(
+    principal: Principal, role: RoleFacts, mapping: MappingFacts
+) -> tuple[Mapping[str, str], list[_Failure]]:
     """Session tags with their values. A value is taken as it is or refused, never altered or left out."""
+    if mapping.session_tags and role.trust == "relayed_token":
+        sentence = (
+            f"{_capital(_by(mapping))} this role carries session tags to AWS, and Daypass cannot add any to what "
+            "your identity provider said."
+        )
+        return {}, [_Failure(Code.TAGS_NOT_RELAYED, sentence)]
     tags: dict[str, str] = {}
     failures = []
     for key, attribute in sorted(mapping.session_tags.items()):

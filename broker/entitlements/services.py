@@ -19,7 +19,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import ProtectedError
 from django.utils import timezone
 
-from accounts.models import DirectoryGroup, Membership, Person
+from accounts.models import DirectoryGroup, IdentityProvider, Membership, Person, Protocol
 from broker.arns import RoleArn
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
@@ -168,6 +168,7 @@ def register_role(
             )
         if AwsRole.objects.filter(account=account, name=arn.name).exists():
             raise FieldErrors({"arn": "This account has a role of this name already."})
+        _check_role_in_place(draft)
         made = AwsRole.objects.create(
             account=account, name=arn.name, path=arn.path, **asdict(draft)
         )
@@ -184,10 +185,21 @@ def update_role(role: UUID, draft: RoleDraft, *, actor: Actor, address: str = ""
             raise FieldErrors(
                 {"arn": "A role keeps its ARN. Register the other one and switch this one off."}
             )
+        _check_role_in_place(draft)
         more = draft.enabled and (not row.enabled or draft.max_seconds > row.max_seconds)
         raises = more and _reaches(actor, MappingRole.objects.filter(role=row))
         _change(row, asdict(draft), actor, address, raises_own_rights=raises)
     return row
+
+
+def _check_role_in_place(draft: RoleDraft) -> None:
+    relayed = draft.relay_provider_id
+    if relayed is None:
+        return
+    if not IdentityProvider.objects.filter(pk=relayed, protocol=Protocol.OIDC).exists():
+        raise FieldErrors(
+            {"relay_provider_id": "Only an OpenID Connect provider gives ID tokens; choose one."}
+        )
 
 
 # --- mappings
