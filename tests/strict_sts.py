@@ -271,7 +271,8 @@ class StrictSts(_Server):
     issuer_urls: where the internet's addresses are on this machine: "https://host/path" -> the loopback URL that stands
     in its place; the longest that fits counts. jwks_cache_seconds: how long a key set is believed.
     refetch_on_unknown_kid: whether a token signed with a key that is not in the cached set has it fetched anew.
-    clock: what AWS's clock says, in UTC. clock_skew: by how much it is ahead besides.
+    clock: what AWS's clock says, in UTC. clock_skew: by how much it is ahead besides. knows_roles_claim: False for an
+    AWS of before July 2026.
     """
 
     def __init__(
@@ -292,6 +293,7 @@ class StrictSts(_Server):
         self.saml_providers: dict[str, str | bytes] = {}
         self.callers: dict[str, Caller] = {}
         self.outages: dict[str, Outage] = {}
+        self.knows_roles_claim = True
         self.disabled_regions: set[str] = set()
         self.denied_by_scp: set[str] = set()
         self.requests: list[Seen] = []
@@ -445,7 +447,7 @@ class StrictSts(_Server):
         subject = claims.get("sub")
         if not subject:
             raise Refusal("InvalidIdentityToken", "Missing a required claim: sub")
-        authorised = _check_roles_claim(claims, role_arn)
+        authorised = _check_roles_claim(claims, role_arn) if self.knows_roles_claim else None
         tags, transitive = _tags_of_token(claims)
         source_identity = str(claims.get(f"{_AWS}source_identity", ""))
         _check_source_identity(source_identity)
@@ -456,7 +458,7 @@ class StrictSts(_Server):
             f"{prefix}:sub": str(subject),
             f"{prefix}:amr": [amr] if isinstance(amr, str) else list(amr),
             "aws:FederatedProvider": provider_arn,
-            "sts:RoleAuthorizedByIdp": authorised,
+            **({"sts:RoleAuthorizedByIdp": authorised} if authorised else {}),
         }
         role = self._let_in(
             "sts:AssumeRoleWithWebIdentity",

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from accounts.identity import Principal
 from broker.arns import PARTITIONS, RoleArn, assumed_role_arn, parse_role_arn, saml_provider_arn
+from broker.entitlements import names
 from broker.entitlements.rules import Allowed, HandOver, RoleFacts
 from broker.errors import DaypassError
 
@@ -21,7 +22,7 @@ LONGEST_CHAINED = 3600
 """A role that is assumed with another role's credentials lives for an hour at most, whatever its own maximum says."""
 
 SUFFIX_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
-SUFFIX_LENGTH = 8
+SUFFIX_LENGTH = names.RANDOM_LENGTH
 """Forty random bits beside a handle that is unique: names stay unique for hundreds of thousands of sessions each."""
 
 _NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
@@ -78,7 +79,7 @@ def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
             cause=f"{seconds} seconds were allowed; AWS issues nothing shorter than {SHORTEST}."
         )
     partition = PARTITIONS[role.partition]
-    name = session_name(principal.handle, suffix)
+    name = session_name(principal.handle, suffix, template=role.session_name)
     return Plan(
         role=role,
         trust=trust,
@@ -93,7 +94,7 @@ def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
         session_policy=allowed.session_policy,
         policy_arns=allowed.policy_arns,
         session_tags=dict(allowed.session_tags),
-        transitive_tag_keys=(),
+        transitive_tag_keys=allowed.transitive_tag_keys,
         mfa=principal.proof.mfa,
         saml_provider_arn=saml_provider_arn(
             role.partition, role.account_id, role.saml_provider_name
@@ -147,9 +148,15 @@ def source_identity(handle: str) -> str:
     return handle
 
 
-def session_name(handle: str, suffix: str) -> str:
-    """`alice.9f3k2c7d`: readable, unique, within AWS's 64 characters."""
-    name = f"{handle[: 64 - len(suffix) - 1]}.{suffix}"
+def session_name(handle: str, suffix: str, *, template: str = "") -> str:
+    """`alice.9f3k2c7d`, or as the role's template says: readable, unique, within AWS's 64 characters.
+
+    Raises Unplannable rather than shorten: a name that lost its end could be somebody else's.
+    """
+    problem = names.problem_of_template(template)
+    if problem:
+        raise Unplannable(cause=f"The session name template {template!r} cannot be used: {problem}")
+    name = names.fill(template, handle=handle, random=suffix)
     if _NAME.fullmatch(name) is None:
         raise Unplannable(cause=f"The session name {name!r} is not one that AWS takes.")
     return name

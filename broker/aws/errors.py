@@ -275,6 +275,17 @@ RULES: tuple[Rule, ...] = (
         says=r"No OpenIDConnect provider",
     ),
     _rule(
+        "InvalidIdentityToken InvalidIdentityTokenException AuthSamlManifestNotFoundException",
+        Meaning(
+            "aws_provider_missing",
+            _NOT_LET_IN,
+            "The account of {role} has no SAML provider {trusted}.",
+            "Create the IAM SAML provider in that account with Daypass's metadata, or correct its name on the page of "
+            "the account in Daypass.",
+        ),
+        says=r"provider doesn't exist|Manifest not found",
+    ),
+    _rule(
         "InvalidIdentityToken InvalidIdentityTokenException",
         Meaning(
             "aws_relayed_token_refused",
@@ -392,7 +403,7 @@ RULES: tuple[Rule, ...] = (
         "PackedPolicyTooLarge PackedPolicyTooLargeException",
         Meaning(
             "aws_policy_too_large",
-            _NOT_RIGHT,
+            f"Your details and limits for this role are together too long for AWS. Trying again will not help. {_ASK}",
             "The session policy and session tags of this mapping are too large for AWS together{percent}.",
             "AWS compresses both into one small space, far below the limits of each. Use fewer or shorter tags, or "
             "managed policy ARNs in place of the inline session policy.",

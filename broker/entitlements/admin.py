@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -50,7 +50,7 @@ from broker.backoffice import (
     titled,
     url_of,
 )
-from broker.entitlements import queries, services
+from broker.entitlements import names, queries, services
 from broker.entitlements.drafts import (
     AccountDraft,
     DenyDraft,
@@ -287,6 +287,13 @@ class AwsAccountForm(ServiceForm):
         widget=_code(),
         help_text="Only for roles with SAML trust: the IAM provider that holds Daypass's metadata.",
     )
+    external_id = forms.CharField(
+        label="External id",
+        max_length=1224,
+        required=False,
+        widget=_code(),
+        help_text="Only for AssumeRole: sent for roles of this account that have none of their own.",
+    )
     enabled = forms.BooleanField(
         label="In use", required=False, initial=True, help_text="Off: every role of it is refused."
     )
@@ -337,7 +344,10 @@ class AwsAccountAdmin(DaypassAdmin):
         (None, {"fields": (("account_id", "name"), ("environment", "alias"), "region", "enabled")}),
         (
             "Seldom needed",
-            {"fields": ("partition", "saml_provider_name"), "classes": ("collapse",)},
+            {
+                "fields": ("partition", "saml_provider_name", "external_id"),
+                "classes": ("collapse",),
+            },
         ),
     )
 
@@ -419,7 +429,15 @@ class RoleFields(forms.Form):
         required=False,
         max_length=1224,
         widget=_code(),
-        help_text="Only for AssumeRole, when the role's trust policy demands one.",
+        help_text="Only for AssumeRole, when the role's trust policy demands one. Empty: the account's.",
+    )
+    session_name = forms.CharField(
+        label="Name of its sessions",
+        required=False,
+        max_length=64,
+        widget=_code(placeholder=names.DEFAULT),
+        help_text=f"With {{handle}} and {{random}}. Empty: {names.DEFAULT}, for example {names.example('')}. "
+        "CloudTrail shows it; a trust policy may ask for its form.",
     )
     relay_provider_id = forms.ModelChoiceField(
         IdentityProvider.objects.filter(protocol=Protocol.OIDC),
@@ -490,6 +508,7 @@ class BulkRolesForm(RoleFields):
         "max_seconds",
         "external_id",
         "relay_provider_id",
+        "session_name",
         "sensitive",
         "enabled",
     )
@@ -551,7 +570,7 @@ class AwsRoleAdmin(DaypassAdmin):
         (None, {"fields": ("arn", "description", "max_seconds")}),
         (
             "How Daypass gets in",
-            {"fields": ("trust", "relay_provider_id", "console", "external_id")},
+            {"fields": ("trust", "relay_provider_id", "console", "external_id", "session_name")},
         ),
         ("State", {"fields": (("enabled", "sensitive"),)}),
     )
@@ -603,6 +622,9 @@ class AwsRoleAdmin(DaypassAdmin):
 
     def lead(self, thing: AwsRole) -> str:
         return thing.arn
+
+    def facts(self, request: HttpRequest, thing: AwsRole) -> Sequence[tuple[str, Any]]:
+        return (("Its sessions are named like", names.example(thing.session_name)),)
 
     # Many at once
 
@@ -916,6 +938,11 @@ class MappingForm(ServiceForm):
         example="CostCenter = cost_center",
         help_text="One a line: tag key = person attribute. For example CostCenter = cost_center.",
     )
+    transitive_tag_keys = LinesField(
+        label="Tags that stay on",
+        required=False,
+        help_text="Tag keys, one a line: AWS keeps them when a further role is assumed from the session.",
+    )
 
     class Meta:
         model = RoleMapping
@@ -943,7 +970,7 @@ class MappingForm(ServiceForm):
         values = dict(self.cleaned_data)
         values["group"] = values["group"].pk
         values["roles"] = tuple(role.pk for role in values["roles"])
-        for listed in ("networks", "policy_arns"):
+        for listed in ("networks", "policy_arns", "transitive_tag_keys"):
             values[listed] = tuple(values[listed] or ())
         seen_at = parse_datetime(values.pop("seen_at") or "")
         draft = MappingDraft(**values)
@@ -970,6 +997,7 @@ def _facts_of(mapping: RoleMapping) -> MappingFacts:
         session_policy=mapping.session_policy,
         policy_arns=tuple(mapping.policy_arns),
         session_tags=mapping.session_tags,
+        transitive_tag_keys=tuple(mapping.transitive_tag_keys),
     )
 
 
@@ -1014,7 +1042,7 @@ class MappingAdmin(DaypassAdmin):
         (
             "Session policy and tags",
             {
-                "fields": ("session_policy", "policy_arns", "session_tags"),
+                "fields": ("session_policy", "policy_arns", "session_tags", "transitive_tag_keys"),
                 "classes": ("collapse", "no-optional"),
             },
         ),

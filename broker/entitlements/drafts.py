@@ -17,6 +17,7 @@ from unicodedata import category, normalize
 from uuid import UUID
 
 from broker.arns import PARTITIONS, RoleArn, parse_account_id, parse_role_arn
+from broker.entitlements.names import problem_of_template
 from broker.entitlements.rules import LONGEST_SECONDS, SHORTEST_SECONDS, duration
 from broker.errors import BadInput
 
@@ -63,15 +64,19 @@ class AccountDraft:
     environment: int | None = None
     region: str = ""
     saml_provider_name: str = "Daypass"
+    external_id: str = ""
     enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class RoleDraft:
+    """session_name: the template of names.py, "" for the usual one."""
+
     arn: str
     description: str = ""
     trust: str = "web_identity"
     console: str = "federation"
+    session_name: str = ""
     external_id: str = ""
     max_seconds: int = 3600
     sensitive: bool = False
@@ -81,7 +86,10 @@ class RoleDraft:
 
 @dataclass(frozen=True, slots=True)
 class MappingDraft:
-    """group: primary key of a DirectoryGroup. session_tags: tag key -> name of a person attribute."""
+    """group: primary key of a DirectoryGroup. session_tags: tag key -> name of a person attribute.
+
+    transitive_tag_keys: those of them that stay on when a role is assumed from the session.
+    """
 
     group: int
     roles: tuple[UUID, ...]
@@ -98,6 +106,7 @@ class MappingDraft:
     session_policy: str = ""
     policy_arns: tuple[str, ...] = ()
     session_tags: Mapping[str, str] = field(default_factory=dict)
+    transitive_tag_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +208,7 @@ def check_account(draft: AccountDraft) -> AccountDraft:
             "saml_provider_name",
             "The name of an IAM SAML provider has 1 to 128 letters, digits, and . _ -",
         )
+    external_id = _external_id(checks, draft.external_id)
     checks.done()
     return replace(
         draft,
@@ -207,10 +217,20 @@ def check_account(draft: AccountDraft) -> AccountDraft:
         alias=alias,
         region=region,
         saml_provider_name=provider_name,
+        external_id=external_id,
     )
 
 
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+
+
+def _external_id(checks: _Checks, text: str) -> str:
+    text = text.strip()
+    if text and not _EXTERNAL_ID.fullmatch(text):
+        checks.wrong(
+            "external_id", "An external id has 2 to 1224 letters, digits, and _ + = , . @ : / -"
+        )
+    return text
 
 
 _SPLITTERS = {"web_identity": ";*?", "saml": ",*?"}
@@ -246,15 +266,14 @@ def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
     checks.choice("console", draft.console, CONSOLES)
     if draft.console == "saml_form" and draft.trust != "saml":
         checks.wrong("console", "The SAML form works only for a role that trusts Daypass by SAML.")
-    external_id = draft.external_id.strip()
-    if external_id and draft.trust != "assume_role":
+    session_name = draft.session_name.strip()
+    problem = problem_of_template(session_name)
+    if problem:
+        checks.wrong("session_name", problem)
+    if draft.external_id.strip() and draft.trust != "assume_role":
         checks.wrong(
             "external_id",
             "Only AssumeRole takes an external id; leave it empty or change the trust.",
-        )
-    elif external_id and not _EXTERNAL_ID.fullmatch(external_id):
-        checks.wrong(
-            "external_id", "An external id has 2 to 1224 letters, digits, and _ + = , . @ : / -"
         )
     if draft.trust == "relayed_token" and draft.relay_provider_id is None:
         checks.wrong(
@@ -265,10 +284,18 @@ def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
             "relay_provider_id",
             "Only a relayed ID token is somebody else's; choose none or change the trust.",
         )
+    external_id = _external_id(checks, draft.external_id)
     checks.between("max_seconds", draft.max_seconds, least=SHORTEST_SECONDS, most=LONGEST_SECONDS)
     checks.done()
     assert arn is not None
-    return replace(draft, arn=str(arn), description=description, external_id=external_id), arn
+    kept = replace(
+        draft,
+        arn=str(arn),
+        description=description,
+        session_name=session_name,
+        external_id=external_id,
+    )
+    return kept, arn
 
 
 def check_mapping(draft: MappingDraft) -> MappingDraft:
@@ -306,6 +333,13 @@ def check_mapping(draft: MappingDraft) -> MappingDraft:
     session_policy = _session_policy(checks, draft.session_policy)
     policy_arns = _policy_arns(checks, draft.policy_arns)
     session_tags = _session_tags(checks, draft.session_tags)
+    transitive = tuple(dict.fromkeys(key.strip() for key in draft.transitive_tag_keys))
+    for key in transitive:
+        if key not in session_tags:
+            checks.wrong(
+                "transitive_tag_keys",
+                f"{key[:60]!r} is not among the session tags; write its key as it stands there.",
+            )
     checks.done()
     return replace(
         draft,
@@ -315,6 +349,7 @@ def check_mapping(draft: MappingDraft) -> MappingDraft:
         session_policy=session_policy,
         policy_arns=policy_arns,
         session_tags=session_tags,
+        transitive_tag_keys=transitive,
     )
 
 

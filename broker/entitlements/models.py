@@ -152,7 +152,7 @@ class AwsRole(models.Model):
         "session name template",
         max_length=64,
         blank=True,
-        help_text="For example {handle}-{random}, which it is when nothing is said.",
+        help_text="For example {handle}.{random}, which it is when nothing is said.",
     )
     console = models.CharField(max_length=12, choices=Console.choices, default=Console.FEDERATION)
     external_id = models.CharField(

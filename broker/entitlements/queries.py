@@ -71,11 +71,12 @@ _ROLE = (
     "account__environment__colour", "account__environment__production", "description", "trust",
     "console", "external_id", "account__saml_provider_name", "max_seconds", "sensitive", "enabled",
     "relay_provider_id",
+    "session_name", "account__external_id",
 )  # fmt: skip
 _MAPPING = (
     "id", "group_id", "group__name", "group__key", "note", "enabled", "max_seconds",
     "allow_console", "allow_keys", "require_mfa", "max_sign_in_age", "networks", "valid_from",
-    "valid_until", "session_policy", "policy_arns", "session_tags", "created_at",
+    "valid_until", "session_policy", "policy_arns", "session_tags", "transitive_tag_keys", "created_at",
 )  # fmt: skip
 _ROLE_OF_LINK = tuple(f"role__{column}" for column in _ROLE)
 _MAPPING_OF_LINK = tuple(f"mapping__{column}" for column in _MAPPING)
@@ -87,6 +88,7 @@ def _role_facts(row: Sequence[Any]) -> RoleFacts:
         id, arn, name, path, account_id, account_name, account_enabled, partition, region,
         environment, environment_colour, production, description, trust, console, external_id,
         saml_provider_name, max_seconds, sensitive, enabled, relay_provider_id,
+        session_name, account_external_id,
     ) = row  # fmt: skip
     return RoleFacts(
         id=id,
@@ -104,12 +106,13 @@ def _role_facts(row: Sequence[Any]) -> RoleFacts:
         description=description,
         trust=trust,
         console=console,
-        external_id=external_id,
+        external_id=external_id or account_external_id,
         saml_provider_name=saml_provider_name,
         max_seconds=max_seconds,
         sensitive=sensitive,
         enabled=enabled,
         relay_provider_id=relay_provider_id,
+        session_name=session_name,
     )
 
 
@@ -117,7 +120,7 @@ def _mapping_facts(row: Sequence[Any]) -> MappingFacts:
     (
         id, group_id, group_name, group_key, note, enabled, max_seconds, allow_console, allow_keys,
         require_mfa, max_sign_in_age, networks, valid_from, valid_until, session_policy,
-        policy_arns, session_tags, created_at,
+        policy_arns, session_tags, transitive_tag_keys, created_at,
     ) = row  # fmt: skip
     return MappingFacts(
         id=id,
@@ -136,6 +139,7 @@ def _mapping_facts(row: Sequence[Any]) -> MappingFacts:
         session_policy=session_policy,
         policy_arns=tuple(policy_arns),
         session_tags=session_tags,
+        transitive_tag_keys=tuple(transitive_tag_keys),
         created_at=created_at,
     )
 

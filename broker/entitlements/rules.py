@@ -40,7 +40,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class RoleFacts:
-    """A role and its account, as the decision and everything after it see them."""
+    """A role and its account, as the decision and everything after it see them.
+
+    external_id: the role's own, or else its account's. session_name: the template, "" for the usual one.
+    """
 
     id: UUID
     arn: str
@@ -64,6 +67,7 @@ class RoleFacts:
     enabled: bool
     relay_provider_id: UUID | None = None
     """Relayed trust: whose token the role takes."""
+    session_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class MappingFacts:
     session_policy: str = ""
     policy_arns: tuple[str, ...] = ()
     session_tags: Mapping[str, str] = field(default_factory=dict)
+    transitive_tag_keys: tuple[str, ...] = ()
     created_at: datetime | None = None
 
 
@@ -158,6 +163,7 @@ class Allowed:
     session_tags: Mapping[str, str]
     ends_by: datetime | None
     reasons: tuple[Reason, ...]
+    transitive_tag_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +312,7 @@ def decide(principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime) ->
             session_policy=chosen.mapping.session_policy,
             policy_arns=chosen.mapping.policy_arns,
             session_tags=chosen.tags,
+            transitive_tag_keys=chosen.mapping.transitive_tag_keys,
             ends_by=chosen.mapping.valid_until,
             reasons=(
                 _for(chosen, ask, Code.MAPPING_DECIDES),
@@ -739,7 +746,8 @@ def limits_of(mapping: MappingFacts) -> tuple[Condition, ...]:
         listed = ", ".join(arn.rpartition("/")[2] for arn in mapping.policy_arns)
         found.append(Condition("policy_arns", f"narrowed to {listed}"))
     for key, attribute in sorted(mapping.session_tags.items()):
-        found.append(Condition("session_tag", f"tag {key} from the person's {attribute}"))
+        stays = ", also through chained roles" if key in mapping.transitive_tag_keys else ""
+        found.append(Condition("session_tag", f"tag {key} from the person's {attribute}{stays}"))
     return tuple(found)
 
 

@@ -268,6 +268,7 @@ def _mapping_fields(draft: MappingDraft) -> dict[str, Any]:
     fields["networks"] = list(draft.networks)
     fields["policy_arns"] = list(draft.policy_arns)
     fields["session_tags"] = dict(draft.session_tags)
+    fields["transitive_tag_keys"] = list(draft.transitive_tag_keys)
     return fields
 
 

@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='awsrole',
             name='session_name',
-            field=models.CharField(blank=True, help_text='For example {handle}-{random}, which it is when nothing is said.', max_length=64, verbose_name='session name template'),
+            field=models.CharField(blank=True, help_text='For example {handle}.{random}, which it is when nothing is said.', max_length=64, verbose_name='session name template'),
         ),
         migrations.AddField(
             model_name='awsrole',
