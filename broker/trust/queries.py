@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+from datetime import datetime
+from uuid import UUID
+
 from django.conf import settings
 
 from broker.arns import PARTITIONS
-from broker.entitlements.models import AwsRole
+from broker.entitlements.models import AwsAccount, AwsRole
+from broker.minting import saml
 from broker.trust.rules import TRUSTS, RoleTrust
+from broker.trust.setup import DISCOVERY_ROLE, AccountSetUp, Discovery, RoleToMake
 
 
 def role_trust(role: AwsRole, *, broker_arn: str = "") -> RoleTrust | None:
@@ -34,3 +40,79 @@ def role_trust(role: AwsRole, *, broker_arn: str = "") -> RoleTrust | None:
         external_id=role.external_id or account.external_id,
         broker_arn=broker_arn,
     )
+
+
+def set_ups(
+    accounts: Iterable[AwsAccount],
+    *,
+    roles: Container[UUID] | None = None,
+    discovery: bool = False,
+    update_metadata: bool = False,
+    broker_arn: str = "",
+) -> list[AccountSetUp]:
+    """What each of these accounts has to hold, as the catalogue has it; roles that are switched off are left out.
+
+    roles: only these (primary keys), whether in use or not. discovery: with the role that Daypass reads the account
+    through, which may renew the SAML provider's metadata too when update_metadata says so. Accounts that come out
+    empty are left out. Raises BadInput.
+    """
+    found = []
+    for account in accounts:
+        made = []
+        for role in account.roles.order_by("name"):
+            wanted = role.pk in roles if roles is not None else role.enabled
+            subject = role_trust(role, broker_arn=broker_arn) if wanted else None
+            if subject is not None:
+                made.append(
+                    RoleToMake(
+                        subject=subject,
+                        path=role.path,
+                        max_seconds=role.max_seconds,
+                        description=role.description,
+                    )
+                )
+        reader = _discovery(account, made, update_metadata) if discovery else None
+        if reader is not None:
+            made = [role for role in made if role.name != reader.role.name]
+        if made or reader:
+            found.append(
+                AccountSetUp(
+                    account_id=account.account_id,
+                    partition=account.partition,
+                    roles=tuple(made),
+                    discovery=reader,
+                )
+            )
+    return found
+
+
+def _discovery(
+    account: AwsAccount, roles: Iterable[RoleToMake], update_metadata: bool
+) -> Discovery:
+    path, _, name = (account.discovery_role or DISCOVERY_ROLE).strip("/").rpartition("/")
+    by_saml = any(role.subject.trust == "saml" for role in roles)
+    subject = RoleTrust(
+        account_id=account.account_id,
+        partition=account.partition,
+        role_name=name,
+        trust="web_identity",
+        issuer=settings.DAYPASS_ISSUER,
+        audience=settings.DAYPASS_AUDIENCE,
+        caller="task",
+    )
+    return Discovery(
+        role=RoleToMake(
+            subject=subject,
+            path=f"/{path}/" if path else "/",
+            description="Daypass reads here which roles let people in.",
+        ),
+        organisation=account.management,
+        saml_provider=account.saml_provider_name if by_saml and update_metadata else "",
+    )
+
+
+def saml_metadata(accounts: Iterable[AccountSetUp], *, now: datetime) -> str:
+    """Daypass's own metadata when one of these accounts needs it, else "". Raises KeyUnavailable."""
+    if not any(account.saml_provider_name for account in accounts):
+        return ""
+    return saml.metadata(now=now).decode("utf-8")
