@@ -1,7 +1,7 @@
 """ARNs, partitions and the endpoints that follow from them.
 
-Specification: the partition tables of the AWS SDKs and of "IAM SAML assertions" and "custom identity broker" in the
-IAM user guide. Nothing here talks to anybody.
+Specification: the partition tables of the AWS SDKs, of "IAM SAML assertions" and "custom identity broker" in the IAM
+user guide, and of "AWS Sign-In endpoints" in the AWS general reference. Nothing here talks to anybody.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ class Partition:
 
     name: as in ARNs. title: for people. home_region: where STS and sign-in are asked when nothing else is said.
     dns_suffix: of service endpoints. signin_host / regional_signin_host: the sign-in and federation host
-    ("{region}" is filled in). saml_audience: what the assertion's Audience says. console_domain: the last labels of
-    every console host.
+    ("{region}" is filled in). signin_host_region: the region that signin_host stands for, which has no regional host of
+    its own; "" where every region has one. saml_audience: what the assertion's Audience says. console_domain: the last
+    labels of every console host.
+    second_regions: by the beginning of a region's name, where to ask when that region does not answer, near by and
+    always enabled. always_enabled: regions that no account has to opt in to; None: all.
     """
 
     name: str
@@ -32,11 +35,33 @@ class Partition:
     regional_signin_host: str
     saml_audience: str
     console_domain: str
+    signin_host_region: str = ""
+    second_regions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    always_enabled: frozenset[str] | None = None
+
+    def sts_origin(self, region: str = "") -> str:
+        """https origin of STS in a region, never the global one: its tokens fail in regions that need an opt-in."""
+        return f"https://sts.{region or self.home_region}.{self.dns_suffix}"
 
     def signin_origin(self, region: str = "") -> str:
         """https origin of the sign-in host, regional when a region is named."""
-        host = self.regional_signin_host.format(region=region) if region else self.signin_host
-        return f"https://{host}"
+        if not region or region == self.signin_host_region:
+            return f"https://{self.signin_host}"
+        return f"https://{self.regional_signin_host.format(region=region)}"
+
+    def second_region(self, region: str = "") -> str:
+        """Where to ask when `region` ("": the home region) does not answer and nobody chose; "": there is no other."""
+        first = region or self.home_region
+        for beginning, candidates in self.second_regions:
+            if first.startswith(beginning):
+                return next((other for other in candidates if other != first), "")
+        return ""
+
+    def needs_opt_in(self, region: str) -> bool:
+        """Whether an account has to enable the region first: every region of AWS itself opened since March 2019."""
+        return (
+            bool(region) and self.always_enabled is not None and region not in self.always_enabled
+        )
 
     def saml_recipient(self, region: str = "") -> str:
         """Where a SAML response is posted, and what `Recipient` and `SAML:aud` must say."""
@@ -56,6 +81,13 @@ class Partition:
         return re.fullmatch(self.region_pattern, region) is not None
 
 
+_ALWAYS_ENABLED = frozenset(
+    {"us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1"}
+    | {"eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3"}
+    | {"ap-northeast-1", "ap-northeast-2", "ap-northeast-3"}
+    | {"ap-south-1", "ap-southeast-1", "ap-southeast-2"}
+)
+
 PARTITIONS: dict[str, Partition] = {
     p.name: p
     for p in (
@@ -69,6 +101,17 @@ PARTITIONS: dict[str, Partition] = {
             regional_signin_host="{region}.signin.aws.amazon.com",
             saml_audience="urn:amazon:webservices",
             console_domain="console.aws.amazon.com",
+            signin_host_region="us-east-1",
+            second_regions=(
+                ("eu-", ("eu-west-1", "eu-central-1")),
+                ("il-", ("eu-central-1",)),
+                ("me-", ("eu-central-1",)),
+                ("af-", ("eu-west-1",)),
+                ("ap-", ("ap-southeast-1", "ap-northeast-1")),
+                ("ca-", ("ca-central-1", "us-east-1")),
+                ("", ("us-east-1", "us-west-2")),
+            ),
+            always_enabled=_ALWAYS_ENABLED,
         ),
         Partition(
             name="aws-us-gov",
@@ -80,6 +123,8 @@ PARTITIONS: dict[str, Partition] = {
             regional_signin_host="{region}.signin.amazonaws-us-gov.com",
             saml_audience="urn:amazon:webservices:govcloud",
             console_domain="console.amazonaws-us-gov.com",
+            signin_host_region="us-gov-west-1",
+            second_regions=(("", ("us-gov-west-1", "us-gov-east-1")),),
         ),
         Partition(
             name="aws-cn",
@@ -91,6 +136,7 @@ PARTITIONS: dict[str, Partition] = {
             regional_signin_host="{region}.signin.amazonaws.cn",
             saml_audience="urn:amazon:webservices:cn-north-1",
             console_domain="console.amazonaws.cn",
+            second_regions=(("", ("cn-north-1", "cn-northwest-1")),),
         ),
         Partition(
             name="aws-eusc",
@@ -100,7 +146,8 @@ PARTITIONS: dict[str, Partition] = {
             dns_suffix="amazonaws.eu",
             signin_host="eusc-de-east-1.signin.amazonaws-eusc.eu",
             regional_signin_host="{region}.signin.amazonaws-eusc.eu",
-            saml_audience="urn:amazon:webservices:eusc",
+            # No audience of this partition is published. AWS takes the address that the assertion is posted to as well.
+            saml_audience="https://eusc-de-east-1.signin.amazonaws-eusc.eu/saml",
             console_domain="console.amazonaws-eusc.eu",
         ),
     )
@@ -162,6 +209,31 @@ def saml_provider_arn(partition: str, account_id: str, name: str) -> str:
 def oidc_provider_arn(partition: str, account_id: str, issuer: str) -> str:
     """The ARN that IAM gives the provider of this issuer URL: the URL without its scheme."""
     return f"arn:{partition}:iam::{account_id}:oidc-provider/{issuer.removeprefix('https://')}"
+
+
+def endpoint_for(setting: str, region: str) -> str:
+    """What DAYPASS_STS_ENDPOINT or DAYPASS_SIGNIN_ENDPOINT says for a region; "": AWS's own endpoint.
+
+    One URL for all regions, in which {region} is filled in; or `region=URL` pairs with commas between them, for
+    regions that have an endpoint of their own.
+    """
+    if "://" in setting.partition("=")[0]:
+        return setting.strip().replace("{region}", region).rstrip("/")
+    for pair in setting.split(","):
+        name, _, url = pair.partition("=")
+        if name.strip() == region:
+            return url.strip().rstrip("/")
+    return ""
+
+
+def endpoints_of(setting: str) -> tuple[str, ...]:
+    """Every URL of such a setting, for checks; a pair without URL stays as it is, so that no check takes it for one."""
+    if "://" in setting.partition("=")[0]:
+        return (setting.strip(),)
+    pairs = (pair.strip() for pair in setting.split(","))
+    return tuple(
+        url.strip() if eq else name for name, eq, url in (p.partition("=") for p in pairs if p)
+    )
 
 
 def safe_console_destination(partition: Partition, url: str) -> str:
