@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Critical, Error, register, run_checks
 from django.core.exceptions import ImproperlyConfigured
 
+from broker.arns import endpoints_of
 from broker.demands import Demand, among, at_most, exactly, unmet, unset
 
 
@@ -121,8 +122,9 @@ def redis(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
 def endpoints(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     found: list[CheckMessage] = []
     for name in ("DAYPASS_STS_ENDPOINT", "DAYPASS_SIGNIN_ENDPOINT", "DAYPASS_KMS_ENDPOINT"):
-        value = getattr(settings, name)
-        if value and not settings.DEMO and urlsplit(value).scheme != "https":
+        for value in endpoints_of(getattr(settings, name)):
+            if settings.DEMO or urlsplit(value).scheme == "https":
+                continue
             found.append(
                 Error(
                     f"{name} is {value!r}: credentials would travel without TLS.",

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from broker import environment as env
-from broker.arns import PARTITIONS
+from broker.arns import PARTITIONS, endpoints_of
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -338,6 +338,11 @@ _aws_pages = sorted(
         f"*.{partition.console_domain}",
     }
 )
+_stand_ins = [
+    origin
+    for url in endpoints_of(DAYPASS_SIGNIN_ENDPOINT)
+    for origin in _origins(url.replace("{region}", "*"))
+]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -346,7 +351,7 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:", *_origins(DAYPASS_LOGO_URL)],
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF, *_aws_pages, *_origins(DAYPASS_SIGNIN_ENDPOINT)],
+        "form-action": [SELF, *_aws_pages, *_stand_ins],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
         "object-src": [NONE],

@@ -29,6 +29,7 @@ KEPT = {
     "broker/sealing.py:_build": "ciphers, by all sealing keys there are",
     "broker/minting/keys.py:*": "our own opened keys, by the sealed row",
     "broker/aws/clock.py:*": "how our clock compares with AWS's: about the machine, of nobody",
+    "broker/aws/regions.py:*": "which region or sign-in host of AWS did not answer, by its name: of nobody",
     "broker/health.py:_redis": "nothing: whether Redis answers",
     "broker/entitlements/queries.py:*": "names of columns, by model",
     "broker/portal/tags.py:*": "pictures of the page, by name",

@@ -63,6 +63,11 @@ def test_a_whole_configuration_passes_without_a_warning(tmp_path):
         ({"REDIS_URL": None}, "daypass.E013"),
         ({"DAYPASS_STS_ENDPOINT": "http://sts.example.com"}, "daypass.E020"),
         ({"DAYPASS_SIGNIN_ENDPOINT": "http://signin.example.com"}, "daypass.E020"),
+        (
+            {"DAYPASS_STS_ENDPOINT": "eu-west-1=https://a.example,eu-west-2=http://b.example"},
+            "daypass.E020",
+        ),
+        ({"DAYPASS_STS_ENDPOINT": "eu-west-1"}, "daypass.E020"),
         ({"DAYPASS_KMS_ENDPOINT": "http://kms.example.com"}, "daypass.E020"),
         ({"DAYPASS_KMS_KEYS": "oidc=arn:aws:kms:eu-west-1:111122223333:alias/x"}, "daypass.E022"),
         ({"DAYPASS_KMS_KEYS": "saml"}, "daypass.E022"),

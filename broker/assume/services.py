@@ -16,7 +16,7 @@ import logging
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
@@ -215,15 +215,20 @@ def obtain(opened: OpenSession, *, also: Sequence[Entry] = ()) -> Issued | Refus
     )
 
 
-def vouch(opened: OpenSession, *, also: Sequence[Entry] = ()) -> Vouched | Refused:
+def vouch(
+    opened: OpenSession, *, recipient: str = "", also: Sequence[Entry] = ()
+) -> Vouched | Refused:
     """Sign a SAML response for the browser to take to AWS itself; for roles whose console is the SAML form.
 
     Daypass never sees these credentials: the row becomes active without an access key id, until the end that the
-    assertion asks for. Raises as `obtain`.
+    assertion asks for. recipient: the address that the browser will post it to; "": the planned one. Raises as
+    `obtain`.
     """
     try:
         clock.check()
-        response = _saml_response(opened.plan)
+        response = _saml_response(
+            replace(opened.plan, recipient=recipient or opened.plan.recipient)
+        )
     except DaypassError as error:
         _fail(opened, error)
         raise
@@ -312,6 +317,7 @@ def _ask_sts(planned: Plan, principal: Principal) -> sts.StsAnswer:
         seconds=planned.seconds,
         session_policy=planned.session_policy,
         policy_arns=planned.policy_arns,
+        second_region=planned.role.second_region,
     )
     match planned.trust:
         case "web_identity":

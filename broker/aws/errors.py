@@ -54,7 +54,8 @@ class Meaning:
 
     code: Daypass's stable code. message: for the employee. cause, remedy: for the administrator; {role}, {region},
     {seconds}, {trusted}, {audience}, {actions} and {percent} are filled in. retry: whether the employee may simply try
-    again. again: whether Daypass itself tries again at once. elsewhere: whether another region may answer.
+    again. again: whether Daypass itself tries again at once. elsewhere: whether another region may answer. silent:
+    whether that region itself did not answer, so that others ask it last for a while.
     """
 
     code: str
@@ -64,6 +65,7 @@ class Meaning:
     retry: bool = False
     again: bool = False
     elsewhere: bool = False
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Explained:
     problem: AwsError
     again: bool
     elsewhere: bool
+    silent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,7 @@ RULES: tuple[Rule, ...] = (
             "limit or a slow answer in front of the key set is the usual cause. Put a cache in front of it.",
             retry=True,
             again=True,
+            elsewhere=True,
         ),
         says=r"retrieve verification key",
     ),
@@ -261,6 +265,7 @@ RULES: tuple[Rule, ...] = (
             "redirect or a slow answer.",
             retry=True,
             again=True,
+            elsewhere=True,
         ),
     ),
     _rule(
@@ -453,9 +458,11 @@ RULES: tuple[Rule, ...] = (
         Meaning(
             "aws_region_disabled",
             _NOT_LET_IN,
-            "STS is switched off in {region} for the account of {role}.",
-            "Switch STS on in that region (IAM, account settings), or choose another region for the account in "
-            "Daypass.",
+            "STS is switched off in {region} for the account of {role}: a region that the account has not opted in to, "
+            "or STS deactivated there.",
+            "Choose a region for the account in Daypass that is always on. Or enable {region} in the account (Account, "
+            "AWS Regions); if it is enabled already, activate STS in it (IAM, Account settings, Security Token "
+            "Service).",
         ),
     ),
     _rule(
@@ -468,6 +475,7 @@ RULES: tuple[Rule, ...] = (
             "If it is often: see which programs fetch keys again and again, and ask AWS for a higher quota.",
             retry=True,
             again=True,
+            elsewhere=True,
         ),
     ),
     _rule(
@@ -481,6 +489,7 @@ RULES: tuple[Rule, ...] = (
             retry=True,
             again=True,
             elsewhere=True,
+            silent=True,
         ),
     ),
     _rule(
@@ -523,6 +532,7 @@ RULES: tuple[Rule, ...] = (
             retry=True,
             again=True,
             elsewhere=True,
+            silent=True,
         ),
     ),
     _rule(
@@ -535,6 +545,7 @@ RULES: tuple[Rule, ...] = (
             retry=True,
             again=True,
             elsewhere=True,
+            silent=True,
         ),
     ),
     _rule(
@@ -569,6 +580,7 @@ RULES: tuple[Rule, ...] = (
             retry=True,
             again=True,
             elsewhere=True,
+            silent=True,
         ),
     ),
     _rule(
@@ -660,7 +672,9 @@ def explain(error: Exception, asked: Asked, *, now: datetime | None = None) -> E
         cause=cause,
         remedy=meaning.remedy.format_map(fill),
     )
-    return Explained(problem, again=meaning.again, elsewhere=meaning.elsewhere)
+    return Explained(
+        problem, again=meaning.again, elsewhere=meaning.elsewhere, silent=meaning.silent
+    )
 
 
 def _read(error: Exception) -> tuple[str, str, int]:

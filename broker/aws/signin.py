@@ -2,7 +2,7 @@
 
 Specification: "Enable custom identity broker access to the AWS console" in the IAM user guide. The token is asked for
 by POST, so that no credential stands in a URL; the link itself is a bearer secret for fifteen minutes and is never
-logged or kept.
+logged or kept. A host that does not answer is left for another region's, and broker.aws.regions remembers it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import random
 import socket
 import threading
 import time
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from botocore.awsrequest import AWSRequest
 from botocore.httpsession import URLLib3Session
@@ -22,7 +23,8 @@ from botocore.utils import get_environ_proxies
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
-from broker.arns import Partition
+from broker.arns import Partition, endpoint_for
+from broker.aws import regions
 from broker.aws.credentials import Masked, RevealedCredentials
 from broker.aws.errors import Asked, SigninRefused, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
@@ -33,6 +35,9 @@ TRIES = 3
 PATIENCE = 9.0
 _CONNECTIONS = 64
 _LARGEST_ANSWER = 64 * 1024
+_LOOK_TIMEOUT = 3.0
+_SEEN_WELL = 60.0
+"""Seconds for which a sign-in host that answered is not looked at again before a browser is sent there."""
 
 
 class SigninToken(Masked):
@@ -65,11 +70,14 @@ def signin_token(
     region: str,
     role_arn: str,
     seconds: int | None,
+    second_region: str = "",
 ) -> SigninToken:
     """getSigninToken, by POST. `seconds`: what `console_seconds` said.
 
-    Asks the regional host and, when that does not answer, the partition's own. A 400 is tried once more without
-    SessionDuration, because AWS refuses some values now and then. Raises AwsError, AwsUnavailable.
+    Asks the region's host and, when that does not answer, the second region's ("": the partition's choice). A 400 is
+    tried once more without SessionDuration, because AWS refuses some values now and then; it is never taken to
+    another host, except from one that only stands in. Ends within PATIENCE and one more try's timeouts. Raises
+    AwsError, AwsUnavailable.
     """
     session = json.dumps(
         {
@@ -78,33 +86,46 @@ def signin_token(
             "sessionToken": revealed.session_token,
         }
     )
-    origins = _origins(partition, region)
+    origins = _origins(partition, region, second_region or partition.second_region(region))
+    own = next(iter(origins))
+    line = regions.in_order("signin", list(origins))
     asked = Asked(action="getSigninToken", role_arn=role_arn, region=region, seconds=seconds or 0)
     began = time.monotonic()
+    troubles: dict[str, AwsError] = {}
+    refused = False  # by the host that stands in
     for attempt in range(1, TRIES + 1):
+        host = line[0]
         fields = {"Action": "getSigninToken", "Session": session}
         if seconds is not None:
             fields["SessionDuration"] = str(seconds)
-        refused = False
+        status = 0
         try:
-            return SigninToken(_post(f"{origins[0]}/federation", fields), origins[0])
+            token = _post(f"{origins[host]}/federation", fields)
+            regions.answered("signin", host)
+            return SigninToken(token, origins[host])
         except Exception as error:
             if not from_botocore(error):
                 raise
-            explained = explain(error, asked)
-            refused = isinstance(error, SigninRefused) and error.status == 400
-        problem: AwsError = explained.problem
-        without_duration = refused and seconds is not None
-        if attempt == TRIES or time.monotonic() - began > PATIENCE:
-            raise problem
-        if not explained.again and not without_duration:
-            raise problem
-        if without_duration:
+            explained = explain(error, replace(asked, region=host))
+            status = error.status if isinstance(error, SigninRefused) else 0
+        if explained.silent and len(origins) > 1:
+            regions.failed("signin", host, explained.problem.code)
+        elif status:
+            regions.answered("signin", host)
+        late = attempt == TRIES or time.monotonic() - began > PATIENCE
+        troubles[host] = explained.problem
+        if status == 400 and seconds is not None and not late:
             seconds = None
             continue
-        if explained.elsewhere and len(origins) > 1:
-            origins.pop(0)
-        time.sleep(random.uniform(0.1, 0.4))  # noqa: S311
+        if host == own and not explained.again:
+            raise explained.problem
+        refused = refused or not explained.again
+        if late or (refused and own in troubles):
+            raise regions.nobody_answered(troubles, own)
+        if explained.elsewhere or refused:
+            line.append(line.pop(0))
+        if explained.again:
+            time.sleep(random.uniform(0.1, 0.4))  # noqa: S311
     raise AssertionError("every try returns or raises")
 
 
@@ -122,19 +143,79 @@ def login_url(token: SigninToken, *, destination: str) -> str:
     return f"{token.origin}/federation?{query}"
 
 
-def saml_action(partition: Partition, region: str) -> str:
-    """Where the browser posts a SAML response."""
-    return (
-        settings.DAYPASS_SIGNIN_ENDPOINT.rstrip("/") + "/saml"
-        if (settings.DAYPASS_SIGNIN_ENDPOINT)
-        else partition.saml_recipient(region)
-    )
+@dataclass(frozen=True, slots=True)
+class SamlDoor:
+    """Where the browser posts a SAML response (action), and what the response calls that place (recipient)."""
+
+    action: str
+    recipient: str
 
 
-def _origins(partition: Partition, region: str) -> list[str]:
-    if settings.DAYPASS_SIGNIN_ENDPOINT:
-        return [settings.DAYPASS_SIGNIN_ENDPOINT.rstrip("/")]
-    return list(dict.fromkeys([partition.signin_origin(region), partition.signin_origin()]))
+def saml_door(partition: Partition, region: str, second_region: str = "") -> SamlDoor:
+    """The region's door or, when its host does not answer, the second region's, or the partition's own.
+
+    These are the addresses that the trust policy of every role lists. The browser cannot try another one by itself, so
+    the host is looked at first, at most once a minute. When nobody answers us, the browser may still have more luck.
+    """
+    origins = _origins(partition, region, second_region)
+    if not second_region and not settings.DAYPASS_SIGNIN_ENDPOINT:
+        home = partition.signin_origin()
+        origins.setdefault(urlsplit(home).netloc, home)
+    doors = {
+        host: SamlDoor(f"{origin}/saml", recipient)
+        for (host, origin), recipient in zip(
+            origins.items(),
+            (partition.saml_recipient(region), partition.saml_recipient(second_region)),
+            strict=False,
+        )
+    }
+    own, *others = doors
+    if others:
+        for host in regions.not_avoided("signin", list(doors)):
+            if _well(host, origins[host]):
+                return doors[host]
+    return doors[own]
+
+
+def _origins(partition: Partition, region: str, second_region: str) -> dict[str, str]:
+    """Origins by host: the region's, and the second region's if there is one and it has another host."""
+    named = [region, second_region] if second_region else [region]
+    origins = [
+        endpoint_for(settings.DAYPASS_SIGNIN_ENDPOINT, name or partition.home_region)
+        or partition.signin_origin(name)
+        for name in named
+    ]
+    return {urlsplit(origin).netloc + urlsplit(origin).path: origin for origin in origins}
+
+
+_seen_well: dict[tuple[int, str], float] = {}
+
+
+def _well(host: str, origin: str) -> bool:
+    """Whether the host answers at all, as far as we can see; remembered either way."""
+    key = (os.getpid(), origin)
+    now = time.monotonic()
+    if now - _seen_well.get(key, float("-inf")) < _SEEN_WELL:
+        return True
+    request = AWSRequest(
+        method="GET",
+        url=f"{origin}/static/saml-metadata.xml",
+        headers={"User-Agent": "Daypass"},
+    ).prepare()
+    try:
+        status = _http(f"{origin}/static", timeout=_LOOK_TIMEOUT).send(request).status_code
+    except Exception as error:
+        if not from_botocore(error):
+            raise
+        code = explain(error, Asked(action="getSigninToken", role_arn="", region=host)).problem.code
+        regions.failed("signin", host, code)
+        return False
+    if status >= 500:
+        regions.failed("signin", host, "aws_internal")
+        return False
+    _seen_well[key] = now
+    regions.answered("signin", host)
+    return True
 
 
 @sensitive_variables()
@@ -170,7 +251,7 @@ _sessions: dict[tuple[int, str], Any] = {}
 _building = threading.Lock()
 
 
-def _http(url: str) -> Any:
+def _http(url: str, *, timeout: float = READ_TIMEOUT) -> Any:
     """One pooled HTTP client for each process and origin; proxies and CA bundle as the STS clients have them."""
     key = (os.getpid(), url)
     session = _sessions.get(key)
@@ -182,7 +263,7 @@ def _http(url: str) -> Any:
                 session = _sessions[key] = URLLib3Session(
                     verify=bundle or True,  # type: ignore[arg-type]
                     proxies=get_environ_proxies(url),
-                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),  # type: ignore[arg-type]
+                    timeout=(CONNECT_TIMEOUT, timeout),  # type: ignore[arg-type]
                     max_pool_connections=_CONNECTIONS,
                     socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # type: ignore[list-item]
                 )

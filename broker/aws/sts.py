@@ -5,7 +5,8 @@ even if there are some. AssumeRole is signed with boto3's default chain. Specifi
 
 Clients are built once for each region and shared by all threads (building one costs 30 to 60 ms of CPU, a call 1 ms).
 Retries are ours: each try may sign a fresh token, goes to a second region when the first does not answer, and all of
-them end within LONGEST seconds, on which sessions.services.PENDING_LIMIT is built.
+them end within LONGEST seconds, on which sessions.services.PENDING_LIMIT is built. broker.aws.regions remembers who did
+not answer. Only regional endpoints are asked: the global one's tokens fail in regions that need an opt-in.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import boto3
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
-from broker.arns import PARTITIONS
-from broker.aws import clock
+from broker.arns import PARTITIONS, endpoint_for
+from broker.aws import clock, regions
 from broker.aws.credentials import Credentials
 from broker.aws.errors import Action, Asked, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
@@ -45,18 +48,13 @@ _LONGEST_PAUSE = 1.0
 _CONNECTIONS = 64
 """Open connections kept for each client: more than a web process has threads."""
 
-_OTHER_REGIONS = {
-    "aws": ("us-east-1", "us-west-2"),
-    "aws-us-gov": ("us-gov-west-1", "us-gov-east-1"),
-    "aws-cn": ("cn-north-1", "cn-northwest-1"),
-    "aws-eusc": ("eusc-de-east-1",),
-}
-"""Where to ask when the first region does not answer: regions that need no opt-in."""
-
 
 @dataclass(frozen=True, slots=True)
 class RoleCall:
-    """What all three calls have in common. seconds: 900 to 43200; region "": the partition's home region."""
+    """What all three calls have in common. seconds: 900 to 43200; region "": the partition's home region.
+
+    second_region: who is asked when the first does not answer; "": the partition's own choice.
+    """
 
     role_arn: str
     partition: str
@@ -65,6 +63,7 @@ class RoleCall:
     seconds: int
     session_policy: str = ""
     policy_arns: tuple[str, ...] = ()
+    second_region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,11 @@ def with_web_identity(
         "unsigned",
         call,
         asked,
-        lambda client: client.assume_role_with_web_identity(
-            RoleSessionName=call.session_name, WebIdentityToken=token(), **_common(call)
+        lambda client: _send(
+            client.assume_role_with_web_identity,
+            RoleSessionName=call.session_name,
+            WebIdentityToken=token(),
+            **_common(call),
         ),
     )
 
@@ -121,8 +123,11 @@ def with_saml(
         "unsigned",
         call,
         asked,
-        lambda client: client.assume_role_with_saml(
-            PrincipalArn=provider_arn, SAMLAssertion=assertion(), **_common(call)
+        lambda client: _send(
+            client.assume_role_with_saml,
+            PrincipalArn=provider_arn,
+            SAMLAssertion=assertion(),
+            **_common(call),
         ),
     )
 
@@ -154,8 +159,8 @@ def assume_role(
         "ambient",
         call,
         asked,
-        lambda client: client.assume_role(
-            RoleSessionName=call.session_name, **more, **_common(call)
+        lambda client: _send(
+            client.assume_role, RoleSessionName=call.session_name, **more, **_common(call)
         ),
     )
 
@@ -190,9 +195,23 @@ def _common(call: RoleCall) -> dict[str, Any]:
 
 
 def _regions(call: RoleCall) -> tuple[str, ...]:
-    """The region to ask, and those to ask when it does not answer."""
-    first = call.region or PARTITIONS[call.partition].home_region
-    return (first, *(region for region in _OTHER_REGIONS[call.partition] if region != first))
+    """The region to ask, and the one to ask when it does not answer, if that is another endpoint."""
+    partition = PARTITIONS[call.partition]
+    first = call.region or partition.home_region
+    second = call.second_region or partition.second_region(first)
+    if not second or second == first or _endpoint(second) == _endpoint(first):
+        return (first,)
+    return (first, second)
+
+
+@sensitive_variables()
+def _send(operation: Callable[..., Mapping[str, Any]], **fields: Any) -> Mapping[str, Any]:
+    """One request. Whatever well-formed page answers for STS (a proxy's, say), botocore fails on it with a KeyError."""
+    try:
+        return operation(**fields)
+    except KeyError:
+        pass
+    raise ResponseParserError("not an answer of STS")
 
 
 # --- One call, with its tries
@@ -204,41 +223,53 @@ Kind = Literal["unsigned", "ambient"]
 def _obtain(
     kind: Kind, call: RoleCall, asked: Asked, perform: Callable[[Any], Mapping[str, Any]]
 ) -> StsAnswer:
-    """Try, at most TRIES times and never starting later than PATIENCE; fail with what the first region said.
+    """Try, at most TRIES times and never starting later than PATIENCE; then fail with what each region said.
 
+    A refusal ends it, when it comes from the call's own region. One that only stands in may refuse for reasons of its
+    own, such as a trust policy that names a region: then the own region is asked, or its trouble is what counts.
     Every answer says what time it is at AWS; where our clock is far from it, what was obtained is dropped.
     """
     clock.check()
-    regions = list(_regions(call))
+    places = _regions(call)
+    own = places[0]
+    line = regions.in_order("sts", places)
     began = time.monotonic()
-    away: AwsError | None = None  # why another region than the first is asked
+    troubles: dict[str, AwsError] = {}
+    refused = False  # by the region that stands in
     for attempt in range(1, TRIES + 1):
-        region = regions[0]
-        explained = None
+        region = line[0]
+        explained, spoke = None, False
         sent = time.time()
         try:
             answer = perform(_client(kind, region))
+            regions.answered("sts", region)
             clock.note(answer, sent=sent, region=region)
             clock.check()
             return _usable(answer, call)
         except Exception as error:
             if not from_botocore(error):
                 raise
+            spoke = isinstance(error, ClientError)
             clock.note(getattr(error, "response", None) or {}, sent=sent, region=region)
             explained = explain(error, replace(asked, region=region), now=datetime.now(UTC))
             if explained.problem.code in _STALE_CLIENT:
                 _forget(kind, region)
         # Outside the handler: the exception, which may hold the request, is not kept as our context.
-        if away is not None and not explained.again:
-            raise away  # a region that only stood in may refuse for reasons of its own
-        if not explained.again or attempt == TRIES:
+        if explained.silent and len(places) > 1:
+            regions.failed("sts", region, explained.problem.code)
+        elif spoke:
+            regions.answered("sts", region)
+        if region == own and not explained.again:
             raise explained.problem
-        time.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
-        if time.monotonic() - began > PATIENCE:
-            raise explained.problem
-        if explained.elsewhere and len(regions) > 1 and _endpoint(region) != _endpoint(regions[1]):
-            away = away or explained.problem
-            regions.pop(0)
+        troubles[region] = explained.problem
+        refused = refused or not explained.again
+        late = attempt == TRIES or time.monotonic() - began > PATIENCE
+        if late or (refused and own in troubles):
+            raise regions.nobody_answered(troubles, own)
+        if explained.again:
+            time.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+        if explained.elsewhere or refused:
+            line.append(line.pop(0))
     raise AssertionError("every try returns or raises")
 
 
@@ -307,9 +338,8 @@ def _client(kind: Kind, region: str) -> Any:
 
 
 def _endpoint(region: str) -> str:
-    """Where STS of that region is asked: DAYPASS_STS_ENDPOINT, in which {region} is filled in, or AWS's own."""
-    override: str = settings.DAYPASS_STS_ENDPOINT
-    return override.replace("{region}", region) if override else f"{_AWS_OWN}{region}"
+    """Where STS of that region is asked: what DAYPASS_STS_ENDPOINT says for it, or AWS's own."""
+    return endpoint_for(settings.DAYPASS_STS_ENDPOINT, region) or f"{_AWS_OWN}{region}"
 
 
 def _forget(kind: Kind, region: str) -> None:

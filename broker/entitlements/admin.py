@@ -274,6 +274,13 @@ class AwsAccountForm(ServiceForm):
         widget=_code(),
         help_text="Where STS is asked and the console opens. For example eu-west-1. Empty: the partition's own.",
     )
+    second_region = forms.CharField(
+        label="Second region",
+        max_length=32,
+        required=False,
+        widget=_code(),
+        help_text="Who is asked when the first region does not answer. Empty: one near by that is always on.",
+    )
     partition = forms.ChoiceField(
         choices=AwsAccount._meta.get_field("partition").flatchoices,
         initial="aws",
@@ -345,7 +352,7 @@ class AwsAccountAdmin(DaypassAdmin):
         (
             "Seldom needed",
             {
-                "fields": ("partition", "saml_provider_name", "external_id"),
+                "fields": ("partition", "second_region", "saml_provider_name", "external_id"),
                 "classes": ("collapse",),
             },
         ),

@@ -63,6 +63,7 @@ class AccountDraft:
     alias: str = ""
     environment: int | None = None
     region: str = ""
+    second_region: str = ""
     saml_provider_name: str = "Daypass"
     external_id: str = ""
     enabled: bool = True
@@ -195,13 +196,17 @@ def check_account(draft: AccountDraft) -> AccountDraft:
             "An account alias has 3 to 63 lower-case letters, digits and single hyphens, begins and "
             "ends with a letter or digit, and is not a number.",
         )
-    region = draft.region.strip()
+    region, second_region = draft.region.strip(), draft.second_region.strip()
     partition = PARTITIONS.get(draft.partition)
-    if region and partition is not None and not partition.owns_region(region):
-        checks.wrong(
-            "region",
-            f"{region} is not a region of {partition.title}; one is {partition.home_region}.",
-        )
+    if partition is not None:
+        for field, named in (("region", region), ("second_region", second_region)):
+            if named and not partition.owns_region(named):
+                checks.wrong(
+                    field,
+                    f"{named} is not a region of {partition.title}; one is {partition.home_region}.",
+                )
+        if second_region and second_region == (region or partition.home_region):
+            checks.wrong("second_region", "Name another region than the first one.")
     provider_name = draft.saml_provider_name.strip()
     if not _SAML_PROVIDER_NAME.fullmatch(provider_name):
         checks.wrong(
@@ -216,6 +221,7 @@ def check_account(draft: AccountDraft) -> AccountDraft:
         name=name,
         alias=alias,
         region=region,
+        second_region=second_region,
         saml_provider_name=provider_name,
         external_id=external_id,
     )

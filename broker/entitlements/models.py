@@ -70,7 +70,7 @@ class AwsAccount(models.Model):
         help_text="The name of the IAM SAML provider that holds Daypass's metadata.",
     )
     second_region = models.CharField(
-        max_length=32, blank=True, help_text="Where STS is asked when the first does not answer."
+        max_length=32, blank=True, help_text="Who is asked when the first region does not answer."
     )
     external_id = models.CharField(
         max_length=1224,

@@ -70,8 +70,7 @@ _ROLE = (
     "account__partition", "account__region", "account__environment__name",
     "account__environment__colour", "account__environment__production", "description", "trust",
     "console", "external_id", "account__saml_provider_name", "max_seconds", "sensitive", "enabled",
-    "relay_provider_id",
-    "session_name", "account__external_id",
+    "relay_provider_id", "session_name", "account__external_id", "account__second_region",
 )  # fmt: skip
 _MAPPING = (
     "id", "group_id", "group__name", "group__key", "note", "enabled", "max_seconds",
@@ -88,7 +87,7 @@ def _role_facts(row: Sequence[Any]) -> RoleFacts:
         id, arn, name, path, account_id, account_name, account_enabled, partition, region,
         environment, environment_colour, production, description, trust, console, external_id,
         saml_provider_name, max_seconds, sensitive, enabled, relay_provider_id,
-        session_name, account_external_id,
+        session_name, account_external_id, second_region,
     ) = row  # fmt: skip
     return RoleFacts(
         id=id,
@@ -113,6 +112,7 @@ def _role_facts(row: Sequence[Any]) -> RoleFacts:
         enabled=enabled,
         relay_provider_id=relay_provider_id,
         session_name=session_name,
+        second_region=second_region,
     )
 
 

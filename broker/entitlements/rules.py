@@ -68,6 +68,7 @@ class RoleFacts:
     relay_provider_id: UUID | None = None
     """Relayed trust: whose token the role takes."""
     session_name: str = ""
+    second_region: str = ""
 
 
 @dataclass(frozen=True, slots=True)

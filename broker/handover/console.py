@@ -96,6 +96,7 @@ def _link(opened: OpenSession, landing: str) -> ConsoleLink | Refused:
             seconds=signin.console_seconds(
                 issued.seconds, role_max=role.max_seconds, chained=issued.chained
             ),
+            second_region=role.second_region,
         )
     except AwsError as error:
         _failed(opened, issued, error)
@@ -107,7 +108,11 @@ def _link(opened: OpenSession, landing: str) -> ConsoleLink | Refused:
 
 @sensitive_variables()
 def _form(opened: OpenSession, landing: str) -> SamlForm | Refused:
-    vouched = assume.vouch(opened, also=[_handing_over(opened, "saml_form", landing)])
+    planned = opened.plan.role
+    door = signin.saml_door(PARTITIONS[planned.partition], planned.region, planned.second_region)
+    vouched = assume.vouch(
+        opened, recipient=door.recipient, also=[_handing_over(opened, "saml_form", landing)]
+    )
     if isinstance(vouched, Refused):
         return vouched
     role = vouched.role
@@ -115,7 +120,7 @@ def _form(opened: OpenSession, landing: str) -> SamlForm | Refused:
         vouched.session_id,
         role,
         vouched.expires_at,
-        signin.saml_action(PARTITIONS[role.partition], role.region),
+        door.action,
         {"SAMLResponse": vouched.response.reveal(), "RelayState": landing},
     )
 

@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='awsaccount',
             name='second_region',
-            field=models.CharField(blank=True, help_text='Where STS is asked when the first does not answer.', max_length=32),
+            field=models.CharField(blank=True, help_text='Who is asked when the first region does not answer.', max_length=32),
         ),
         migrations.AddField(
             model_name='awsaccount',

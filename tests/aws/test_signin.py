@@ -73,17 +73,21 @@ def test_a_sign_in_token_does_not_show_itself(signin_stand_in):
 @pytest.mark.parametrize(
     ("partition", "region", "origins"),
     [
-        ("aws", "eu-west-1", ["https://eu-west-1.signin.aws.amazon.com", "https://signin.aws.amazon.com"]),
-        ("aws", "", ["https://signin.aws.amazon.com"]),
-        ("aws-us-gov", "", ["https://signin.amazonaws-us-gov.com"]),
-        ("aws-cn", "cn-northwest-1", ["https://cn-northwest-1.signin.amazonaws.cn", "https://signin.amazonaws.cn"]),
+        ("aws", "eu-west-1", ["https://eu-west-1.signin.aws.amazon.com", "https://eu-central-1.signin.aws.amazon.com"]),
+        ("aws", "", ["https://signin.aws.amazon.com", "https://us-west-2.signin.aws.amazon.com"]),
+        ("aws", "us-east-1", ["https://signin.aws.amazon.com", "https://us-west-2.signin.aws.amazon.com"]),
+        ("aws-us-gov", "", ["https://signin.amazonaws-us-gov.com", "https://us-gov-east-1.signin.amazonaws-us-gov.com"]),
+        ("aws-us-gov", "us-gov-east-1", ["https://us-gov-east-1.signin.amazonaws-us-gov.com", "https://signin.amazonaws-us-gov.com"]),
+        ("aws-cn", "cn-northwest-1", ["https://cn-northwest-1.signin.amazonaws.cn", "https://cn-north-1.signin.amazonaws.cn"]),
         ("aws-eusc", "eusc-de-east-1", ["https://eusc-de-east-1.signin.amazonaws-eusc.eu"]),
     ],
 )  # fmt: skip
 def test_each_partition_has_its_own_hosts(settings, partition, region, origins):
     settings.DAYPASS_SIGNIN_ENDPOINT = ""
 
-    assert signin._origins(PARTITIONS[partition], region) == origins
+    found = PARTITIONS[partition]
+
+    assert list(signin._origins(found, region, found.second_region(region)).values()) == origins
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_what_may_pass_is_tried_again(signin_stand_in, trouble):
     assert len(signin_stand_in.requests) == 3
 
 
-def test_a_host_that_does_not_answer_is_left_for_the_partitions_own(
+def test_a_host_that_does_not_answer_is_left_for_another_regions(
     settings, sts_stand_in, monkeypatch
 ):
     """A proxy that is told to let nobody through sees which hosts are asked for."""
@@ -162,8 +166,8 @@ def test_a_host_that_does_not_answer_is_left_for_the_partitions_own(
     assert told.value.code == "aws_proxy"
     assert [(request.method, request.path) for request in sts_stand_in.requests] == [
         ("CONNECT", "eu-west-1.signin.aws.amazon.com:443"),
-        ("CONNECT", "signin.aws.amazon.com:443"),
-        ("CONNECT", "signin.aws.amazon.com:443"),
+        ("CONNECT", "eu-central-1.signin.aws.amazon.com:443"),
+        ("CONNECT", "eu-west-1.signin.aws.amazon.com:443"),
     ]
 
 

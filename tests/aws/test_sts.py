@@ -186,8 +186,12 @@ def test_the_endpoint_is_regional_and_of_the_right_partition(
 
 
 def test_when_a_region_does_not_answer_another_of_the_same_partition_is_next():
-    assert sts._regions(call(region="eu-west-1")) == ("eu-west-1", "us-east-1", "us-west-2")
+    assert sts._regions(call(region="eu-west-1")) == ("eu-west-1", "eu-central-1")
     assert sts._regions(call(region="us-east-1")) == ("us-east-1", "us-west-2")
+    assert sts._regions(call(region="eu-west-1", second_region="eu-north-1")) == (
+        "eu-west-1",
+        "eu-north-1",
+    )
     assert sts._regions(call(region="", partition="aws-cn")) == ("cn-north-1", "cn-northwest-1")
     assert sts._regions(call(region="", partition="aws-eusc")) == ("eusc-de-east-1",)
 
@@ -461,16 +465,17 @@ def test_a_region_that_fails_is_left_for_another_one(regions_stand_in):
 
     answer = web(region="eu-west-1")
 
-    assert asked_regions(regions_stand_in) == ["eu-west-1", "us-east-1", "us-west-2"]
+    assert asked_regions(regions_stand_in) == ["eu-west-1", "eu-central-1", "eu-west-1"]
     assert answer.credentials.reveal().secret_access_key == SECRET
 
 
-def test_throttling_is_waited_for_where_it_is(regions_stand_in):
+def test_a_region_that_throttles_is_left_for_this_call_only(regions_stand_in):
     regions_stand_in.will(sts_error("Throttling"))
 
     web(region="eu-west-1")
+    web(region="eu-west-1")
 
-    assert asked_regions(regions_stand_in) == ["eu-west-1", "eu-west-1"]
+    assert asked_regions(regions_stand_in) == ["eu-west-1", "eu-central-1", "eu-west-1"]
 
 
 def test_when_the_other_region_only_refuses_the_first_ones_trouble_is_told(regions_stand_in):
