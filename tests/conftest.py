@@ -53,6 +53,7 @@ def _no_reading_of_the_clock_outlives_a_test():
     yield
     if clock._known.reading is not None:
         clock.forget()
+    clock._known.looked = float("-inf")
 
 
 @pytest.fixture(autouse=True)
