@@ -11,15 +11,12 @@ from uuid import UUID
 from accounts.identity import Principal
 from broker.arns import PARTITIONS, RoleArn, assumed_role_arn, parse_role_arn, saml_provider_arn
 from broker.entitlements import names
-from broker.entitlements.rules import Allowed, HandOver, RoleFacts
+from broker.entitlements.rules import Allowed, HandOver, RoleFacts, longest_of
 from broker.errors import DaypassError
 
 Trust = Literal["web_identity", "saml", "assume_role", "relayed_token"]
 
 SHORTEST = 900
-LONGEST = 43200
-LONGEST_CHAINED = 3600
-"""A role that is assumed with another role's credentials lives for an hour at most, whatever its own maximum says."""
 
 SUFFIX_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 SUFFIX_LENGTH = names.RANDOM_LENGTH
@@ -73,7 +70,7 @@ def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
     role = allowed.role
     trust = cast(Trust, role.trust)
     chained = trust == "assume_role"
-    seconds = min(allowed.seconds, role.max_seconds, LONGEST_CHAINED if chained else LONGEST)
+    seconds = min(allowed.seconds, longest_of(trust, role.max_seconds))
     if seconds < SHORTEST:
         raise Unplannable(
             cause=f"{seconds} seconds were allowed; AWS issues nothing shorter than {SHORTEST}."

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
 from django.db.models import Prefetch, Q, QuerySet
 from django.http import (
@@ -50,7 +50,7 @@ from broker.backoffice import (
     titled,
     url_of,
 )
-from broker.entitlements import names, queries, services
+from broker.entitlements import names, packing, queries, services
 from broker.entitlements.drafts import (
     AccountDraft,
     DenyDraft,
@@ -60,7 +60,13 @@ from broker.entitlements.drafts import (
 )
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, MappingRole
 from broker.entitlements.models import Mapping as RoleMapping
-from broker.entitlements.rules import Allowed, MappingFacts, conditions_of, limits_of
+from broker.entitlements.rules import (
+    Allowed,
+    MappingFacts,
+    conditions_of,
+    limits_of,
+    longest_of,
+)
 from broker.errors import DaypassError
 from broker.templatetags.backoffice import exact
 
@@ -429,7 +435,8 @@ class RoleFields(forms.Form):
         initial=3600,
         least=900,
         most=43200,
-        help_text="The role's maximum session duration in IAM: from 1 h to 12 h. For example 8 h.",
+        help_text="The role's maximum session duration in IAM: from 1 h to 12 h. For example 8 h. "
+        "With AssumeRole AWS gives 1 h at most all the same.",
     )
     external_id = forms.CharField(
         label="External id",
@@ -615,7 +622,7 @@ class AwsRoleAdmin(DaypassAdmin):
 
     @admin.display(description="longest", ordering="max_seconds")
     def longest(self, role: AwsRole) -> str:
-        return spoken(role.max_seconds)
+        return spoken(longest_of(role.trust, role.max_seconds))
 
     @admin.display(description="mappings")
     def mapped(self, role: Any) -> Any:
@@ -1124,6 +1131,18 @@ class MappingAdmin(DaypassAdmin):
     def page(self, request: HttpRequest, thing: RoleMapping) -> dict[str, Any]:
         return {**super().page(request, thing), "title": f"Members of {thing.group}"}
 
+    def facts(self, request: HttpRequest, thing: RoleMapping) -> Sequence[tuple[str, Any]]:
+        if not thing.session_tags:
+            return ()
+        return (("Its tags take of AWS's space", _space_taken(_space_of(thing))),)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """The service has saved it; what may go wrong with its tags is said now, and not by AWS to an employee."""
+        super().save_model(request, obj, form, change)
+        warning = tags_that_may_not_fit(obj)
+        if warning:
+            messages.warning(request, warning)
+
     # Before it is saved
 
     def get_urls(self) -> list[URLPattern]:
@@ -1137,6 +1156,43 @@ class MappingAdmin(DaypassAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         return render(request, "admin/mapping_preview.html", {"own": preview_of(request)})
+
+
+def _space_of(mapping: RoleMapping) -> queries.TagSpace:
+    return queries.tag_space(
+        mapping.group_id, mapping.session_tags, mapping.session_policy, mapping.policy_arns
+    )
+
+
+def _space_taken(space: queries.TagSpace) -> str:
+    if not space.people:
+        return f"about {space.assumed} %, with values of {packing.ASSUMED_LENGTH} characters"
+    return f"up to about {space.largest} % for {_plural(space.people, 'person', 'people')} known so far"
+
+
+def tags_that_may_not_fit(mapping: RoleMapping) -> str:
+    """What to tell an administrator whose mapping's tags could be too much for AWS; "" when they fit."""
+    if not mapping.session_tags:
+        return ""
+    space = _space_of(mapping)
+    advice = "Use fewer tags, shorter keys, or attributes with shorter values."
+    if space.over:
+        return (
+            f"The tags of this mapping are too long for AWS for {space.over} of "
+            f"{_plural(space.people, 'person', 'people')} known in the group: up to about {space.largest} % of "
+            f"the space that AWS gives. It will hardly let them in. {advice}"
+        )
+    if space.largest >= packing.CLOSE:
+        return (
+            f"The tags of this mapping take up to about {space.largest} % of the space that AWS gives for the people "
+            f"known so far. Somebody with longer values may be refused. {advice}"
+        )
+    if space.assumed > packing.FULL:
+        return (
+            f"With values of {packing.ASSUMED_LENGTH} characters, the tags of this mapping would take about "
+            f"{space.assumed} % of the space that AWS gives, and somebody who has such would be refused. {advice}"
+        )
+    return ""
 
 
 def preview_of(request: HttpRequest) -> dict[str, Any]:

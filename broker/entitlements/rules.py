@@ -12,12 +12,16 @@ from unicodedata import category
 from uuid import UUID
 
 from accounts.identity import Principal, Proof
+from broker.entitlements import packing
 
 HandOver = Literal["console", "keys"]
 
 SHORTEST_SECONDS = 900
 LONGEST_SECONDS = 43200
 """What STS accepts as DurationSeconds, whatever the role allows."""
+
+LONGEST_CHAINED_SECONDS = 3600
+"""A role that is assumed with another role's credentials lives for an hour at most, whatever its own maximum says."""
 
 TAG_VALUE_LENGTH = 256
 """The longest value of a session tag."""
@@ -150,8 +154,7 @@ class Allowed:
 
     seconds: what may be issued now. longest_seconds: the most that another ask could get, maybe by another mapping;
     for offering choices, never for issuing. ends_by: when the mapping itself ends; no session may outlive it.
-    A role that is assumed with credentials of a role (chaining) gets one hour from AWS at most; that is known only
-    when it is assumed, so it is not in here.
+    A role that Daypass assumes with a role of its own (chaining) gets one hour at most: that is in both.
     """
 
     role: RoleFacts
@@ -221,6 +224,7 @@ class Code(StrEnum):
     ATTRIBUTE_MISSING = "attribute_missing"
     ATTRIBUTE_AMBIGUOUS = "attribute_ambiguous"
     ATTRIBUTE_UNFIT = "attribute_unfit"
+    TAGS_TOO_LARGE = "tags_too_large"
     TAGS_NOT_RELAYED = "tags_not_relayed"
 
 
@@ -239,6 +243,7 @@ _EFFORT: dict[Code, tuple[int, NextStep]] = {
     Code.ATTRIBUTE_MISSING: (7, NextStep.ASK_ADMINISTRATOR),
     Code.ATTRIBUTE_AMBIGUOUS: (7, NextStep.ASK_ADMINISTRATOR),
     Code.ATTRIBUTE_UNFIT: (7, NextStep.ASK_ADMINISTRATOR),
+    Code.TAGS_TOO_LARGE: (7, NextStep.ASK_ADMINISTRATOR),
     Code.TAGS_NOT_RELAYED: (7, NextStep.ASK_ADMINISTRATOR),
     Code.NO_LONGER_VALID: (8, NextStep.ASK_ADMINISTRATOR),
     Code.MAPPING_DISABLED: (8, NextStep.ASK_ADMINISTRATOR),
@@ -450,6 +455,7 @@ def _judge(
     """One mapping by itself: everything that speaks against it, and the longest session it could give."""
     longest, too_short = _longest(role, mapping, now)
     tags, unfit = _tags(principal, role, mapping)
+    unfit = unfit or _too_large(tags, mapping)
     failures = [
         *_membership(principal, mapping, now),
         *_validity(mapping, now),
@@ -460,11 +466,14 @@ def _judge(
         *unfit,
     ]
     if ask.seconds is not None and longest and ask.seconds > longest:
+        why = ""
+        if role.trust == "assume_role" and longest == LONGEST_CHAINED_SECONDS:
+            why = ", which is all that AWS gives to a role that Daypass assumes with a role of its own"
         failures.append(
             _Failure(
                 Code.DURATION_TOO_LONG,
                 f"You asked for {duration(ask.seconds)}; {_by(mapping)} you can have "
-                f"{duration(longest)} at most.",
+                f"{duration(longest)} at most{why}.",
             )
         )
     return _Verdict(mapping, tuple(failures), longest, tags)
@@ -582,9 +591,15 @@ def _hand_over(hand_over: HandOver, mapping: MappingFacts) -> list[_Failure]:
     return []
 
 
+def longest_of(trust: str, max_seconds: int) -> int:
+    """The longest session that AWS gives of a role with this maximum, when Daypass gets in by this trust."""
+    chained = trust == "assume_role"
+    return min(max_seconds, LONGEST_CHAINED_SECONDS if chained else LONGEST_SECONDS)
+
+
 def _longest(role: RoleFacts, mapping: MappingFacts, now: datetime) -> tuple[int, list[_Failure]]:
     """The shortest of all limits, as seconds that AWS accepts; 0 and a failure when there are not enough left."""
-    limit = min(role.max_seconds, mapping.max_seconds or LONGEST_SECONDS, LONGEST_SECONDS)
+    limit = min(longest_of(role.trust, role.max_seconds), mapping.max_seconds or LONGEST_SECONDS)
     if limit < SHORTEST_SECONDS:
         sentence = (
             f"{_capital(_by(mapping))} this role is limited to {duration(limit)}; AWS issues no "
@@ -638,6 +653,22 @@ def _tags(
         else:
             tags[key] = value
     return tags, failures
+
+
+def _too_large(tags: Mapping[str, str], mapping: MappingFacts) -> list[_Failure]:
+    """What AWS would refuse for certain, said in words; a doubtful case is left to AWS."""
+    if not tags:
+        return []
+    packed = packing.percent(tags, mapping.session_policy, mapping.policy_arns)
+    if packed < packing.REFUSED:
+        return []
+    longest = max(tags, key=lambda key: len(tags[key]))
+    sentence = (
+        f"{_capital(_by(mapping))} this role carries {len(tags)} tags about you to AWS, and together they are too "
+        f"long: about {packed} % of what AWS takes. The longest is your {mapping.session_tags[longest]}, "
+        f"with {len(tags[longest])} characters."
+    )
+    return [_Failure(Code.TAGS_TOO_LARGE, sentence)]
 
 
 def _values(principal: Principal, attribute: str) -> tuple[str, ...]:

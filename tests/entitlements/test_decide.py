@@ -410,6 +410,15 @@ RULES = [
         STEP.ASK_ADMINISTRATOR,
         True,
     ),
+    (
+        "values too long together",
+        {"session_tags": {"CostCenter": "cost_center", "Team": "team", "Office": "office"}},
+        {"attributes": dict.fromkeys(("cost_center", "team", "office"), ("x" * 240,))},
+        CONSOLE,
+        "tags_too_large",
+        STEP.ASK_ADMINISTRATOR,
+        True,
+    ),
     ("inactive", {}, {"active": False}, CONSOLE, "person_inactive", STEP.ASK_ADMINISTRATOR, False),
 ]
 
@@ -799,3 +808,35 @@ def test_the_role_facts_are_handed_through_untouched():
     allowed = asked(of=snapshot(mapping(), external_id="x", trust="assume_role"))
 
     assert allowed.role == facts
+
+
+# --- Roles that Daypass assumes with a role of its own
+
+
+def test_a_chained_role_offers_an_hour_at_most_whatever_its_maximum_says():
+    of = snapshot(mapping(), trust="assume_role", max_seconds=43200)
+
+    decision = asked(principal(), CONSOLE, of=of)
+
+    assert isinstance(decision, Allowed)
+    assert (decision.seconds, decision.longest_seconds) == (3600, 3600)
+
+
+def test_more_than_an_hour_of_a_chained_role_is_refused_with_the_reason():
+    of = snapshot(mapping(), trust="assume_role", max_seconds=43200)
+
+    decision = asked(principal(), Ask(ROLE_ID, "keys", 7200), of=of)
+
+    assert isinstance(decision, Refused)
+    assert decision.code == "duration_too_long"
+    assert "1 hour at most, which is all that AWS gives" in decision.sentence
+
+
+def test_the_tags_that_stay_on_are_those_of_the_mapping_that_decides():
+    tags = {"Person": "handle", "Mail": "email"}
+    of = snapshot(mapping(session_tags=tags, transitive_tag_keys=("Person",)))
+
+    decision = asked(principal(), CONSOLE, of=of)
+
+    assert isinstance(decision, Allowed)
+    assert decision.transitive_tag_keys == ("Person",)
