@@ -138,6 +138,10 @@ class DaypassAdminSite(AdminSite):
         own: list[URLPattern | URLResolver] = [
             path("find/", self.admin_view(self.find), name="find"),
             path("health/", self.admin_view(self.health), name="health"),
+            *(
+                path(page.route, self.admin_view(page.view), name=page.name)
+                for page in backoffice.pages
+            ),
         ]
         return own + super().get_urls()
 

@@ -151,12 +151,32 @@ class Hit:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a stage's own, below /admin/. name: of its address, in the namespace of the admin."""
+
+    route: str
+    name: str
+    view: Callable[[HttpRequest], HttpResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Something to do with the objects that were ticked in a list; run(request, objects) answers with a page."""
+
+    name: str
+    label: str
+    run: Callable[[HttpRequest, models.QuerySet[Any]], HttpResponse]
+
+
 PanelMaker = Callable[[HttpRequest, Any], Panel | None]
 Teller = Callable[[Any], str]
 Contribution = TypeVar("Contribution", bound=Callable[..., Any])
 
 _panels: dict[str, list[tuple[int, PanelMaker]]] = {}
 _consequences: dict[tuple[str, str], list[Teller]] = {}
+_choices: dict[str, list[Choice]] = {}
+pages: list[Page] = []
 attentions: list[Callable[[HttpRequest], Iterable[Attention]]] = []
 steps: list[Callable[[HttpRequest], Step]] = []
 figures: list[Callable[[HttpRequest], Iterable[Figure]]] = []
@@ -197,6 +217,17 @@ def consequence(label: str, deed: str) -> Callable[[Teller], Teller]:
     def contribute(teller: Teller) -> Teller:
         _consequences.setdefault((label, deed), []).append(teller)
         return teller
+
+    return contribute
+
+
+def choice(name: str, label: str, *labels: str) -> Callable[[Contribution], Contribution]:
+    """Contribute something to do with a selection from the lists of these models ("broker.awsrole")."""
+
+    def contribute(run: Contribution) -> Contribution:
+        for model in labels:
+            _choices.setdefault(model, []).append(Choice(name, label, run))
+        return run
 
     return contribute
 
@@ -298,6 +329,11 @@ class Rights:
         return False
 
 
+def _action(one: Choice) -> Callable[..., HttpResponse]:
+    """A choice as Django calls it."""
+    return lambda model_admin, request, chosen: one.run(request, chosen)
+
+
 class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
     """A list and, per object, a page with facts, panels and deeds; and a form where there is something to fill in."""
 
@@ -328,6 +364,15 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> None: ...
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """What stages contribute for a selection; Django then puts a box before every row."""
+        if not may_administer(request):
+            return {}
+        return {
+            one.name: (_action(one), one.name, one.label)
+            for one in _choices.get(self.opts.label_lower, [])
+        }
 
     def facts(self, request: HttpRequest, thing: Any) -> Sequence[tuple[str, Any]]:
         """Label and value of what the object is, for the head of its page."""
@@ -362,6 +407,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
             "title": capfirst(str(self.opts.verbose_name_plural)),
             "empty": self.empty,
             "intro": self.intro,
+            "choices": _choices.get(self.opts.label_lower, []),
             **(extra_context or {}),
         }
         return super().changelist_view(request, extra)

@@ -31,7 +31,11 @@ def documents(
     Raises BadInput.
     """
     if not accounts:
-        raise BadInput("There is nothing to set up.", code="nothing_to_set_up")
+        raise BadInput(
+            "There is nothing to set up: no role in use here trusts Daypass itself.",
+            code="nothing_to_set_up",
+            remedy="Register a role first, or ask for the role that Daypass reads the account through.",
+        )
     if language != Format.STATEMENT:
         _wants_own_role(accounts)
     if language == Format.STACKSET:

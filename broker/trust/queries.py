@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Prefetch, prefetch_related_objects
 
 from broker.arns import PARTITIONS
 from broker.entitlements.models import AwsAccount, AwsRole
@@ -56,10 +57,12 @@ def set_ups(
     through, which may renew the SAML provider's metadata too when update_metadata says so. Accounts that come out
     empty are left out. Raises BadInput.
     """
+    chosen = list(accounts)
+    prefetch_related_objects(chosen, Prefetch("roles", AwsRole.objects.order_by("name")))
     found = []
-    for account in accounts:
+    for account in chosen:
         made = []
-        for role in account.roles.order_by("name"):
+        for role in account.roles.all():
             wanted = role.pk in roles if roles is not None else role.enabled
             subject = role_trust(role, broker_arn=broker_arn) if wanted else None
             if subject is not None:

@@ -14,6 +14,13 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.admin.conftest import (  # noqa: F401  (fixtures)
+    ada,
+    admin_client,
+    employee_client,
+    grace,
+    okta,
+)
 from tests.servers import Server
 from tests.strict_sts import StrictRole, StrictSts
 from tests.trust.aws import ACCOUNT, start_aws
