@@ -23,6 +23,12 @@
     }
   }
 
+  // The box above a list ticks every row of it.
+  const every = document.querySelector("#action-toggle");
+  every?.addEventListener("change", () => {
+    for (const box of document.querySelectorAll("input.action-select")) box.checked = every.checked;
+  });
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-admin-copy]");
     if (!button) return;

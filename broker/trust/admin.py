@@ -209,13 +209,16 @@ def _page(
             "too_long": _too_long(made) if language == Format.STATEMENT else 0,
             "longest": rules.LONGEST,
             "own_url": reverse("admin:aws_setup"),
+            "issuer": settings.DAYPASS_ISSUER,
+            "fit": trusts <= {"saml"} or rules.fit_for_iam(settings.DAYPASS_ISSUER),
         },
     )
 
 
 def _about(roles: Sequence[AwsRole], accounts: Sequence[AwsAccount]) -> str:
     if len(roles) > 1:
-        return f"{len(roles)} roles in {len({role.account_id for role in roles})} accounts."
+        places = len({role.account_id for role in roles})
+        return f"{len(roles)} roles in {places} account{'' if places == 1 else 's'}."
     if len(accounts) > 1:
         return f"{len(accounts)} accounts, with every role of theirs that is in use."
     return "The identity provider and the roles that let people in through Daypass, as narrow as they can be."

@@ -137,7 +137,7 @@ class _Writer:
                 "Condition": condition,
                 "Properties": {"Url": issuer, "ClientIdList": [audience]},
             }
-            arn = _here(f"oidc-provider/{issuer.removeprefix('https://')}")
+            arn = _here(f"oidc-provider/{issuer.partition('://')[2]}")
             self.principals["web_identity"] = {
                 "Federated": {"Fn::If": [condition, {"Ref": "OidcProvider"}, arn]}
             }

@@ -32,7 +32,8 @@ BROKER_ROLE = "arn:{partition}:iam::ACCOUNT-OF-DAYPASS:role/ROLE-OF-DAYPASS"
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 _ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 _PROVIDER_NAME = re.compile(r"[\w.-]{1,128}", re.ASCII)
-_ISSUER = re.compile(r"https://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~%/-]*)?")
+_ISSUER = re.compile(r"https?://[A-Za-z0-9.-]+(?::\d+)?(?:/[A-Za-z0-9._~%/-]*)?")
+_ISSUER_OF_IAM = re.compile(r"https://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~%/-]*)?")
 _AUDIENCE = re.compile(r"[A-Za-z0-9._:/@+=,-]{1,255}")
 _RECIPIENT = re.compile(r"https://[a-z0-9.-]+/saml")
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
@@ -99,9 +100,9 @@ class RoleTrust:
         """Who signs, in the words of a policy's Principal."""
         match self.trust:
             case "web_identity":
-                return {
-                    "Federated": oidc_provider_arn(self.partition, self.account_id, self.issuer)
-                }
+                # IAM knows https only; the demo on this machine is shown as it is.
+                https = f"https://{self.issuer.partition('://')[2]}"
+                return {"Federated": oidc_provider_arn(self.partition, self.account_id, https)}
             case "saml":
                 return {
                     "Federated": saml_provider_arn(
@@ -131,6 +132,11 @@ def _unfit(what: str, value: str) -> BadInput:
     )
 
 
+def fit_for_iam(issuer: str) -> bool:
+    """Whether IAM takes a provider of this URL: https, no port. Daypass itself demands it, but of a demo."""
+    return len(issuer) <= 255 and _ISSUER_OF_IAM.fullmatch(issuer) is not None
+
+
 def subject_pattern(account_id: str, role_name: str, caller: Caller = "person") -> str:
     """What `sub` of every token for this role looks like (minting writes it), and of no token for another one."""
     return f"role/{account_id}/{role_name}/{caller}/*"
@@ -142,7 +148,7 @@ def statements(subject: RoleTrust, *, principal: Mapping[str, Any] | None = None
     named = {"sts:SourceIdentity": "*"}
     match subject.trust:
         case "web_identity":
-            key = subject.issuer.removeprefix("https://")
+            key = subject.issuer.partition("://")[2]
             pattern = subject_pattern(subject.account_id, subject.role_name, subject.caller)
             return [
                 _allow(

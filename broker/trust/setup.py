@@ -174,7 +174,8 @@ class AccountSetUp:
     @property
     def oidc_provider(self) -> str:
         """Its ARN."""
-        return oidc_provider_arn(self.partition, self.account_id, self.issuer)
+        url = f"https://{self.issuer.partition('://')[2]}"
+        return oidc_provider_arn(self.partition, self.account_id, url)
 
     @property
     def saml_provider_name(self) -> str:

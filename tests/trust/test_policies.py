@@ -186,7 +186,8 @@ def test_every_partition_has_its_own_arns_and_recipients(partition, recipient):
         {"role_name": "a/../b"},
         {"role_name": "${aws:username}"},
         {"partition": "aws-moon"},
-        {"issuer": "http://daypass.example.com"},
+        {"issuer": "ftp://daypass.example.com"},
+        {"issuer": "https://daypass.example.com?x"},
         {"issuer": 'https://a"b.example.com'},
         {"issuer": "https://*.example.com"},
         {"issuer": ""},
@@ -214,6 +215,30 @@ def test_nothing_gets_into_a_policy_that_would_widen_or_break_it(changed):
 def test_nor_in_the_other_ways(broken):
     with pytest.raises(BadInput):
         broken()
+
+
+@pytest.mark.parametrize(
+    ("issuer", "fit"),
+    [
+        ("https://daypass.example.com", True),
+        ("https://example.com/daypass", True),
+        ("http://daypass.example.com", False),
+        ("https://daypass.example.com:8443", False),
+        ("https://" + "a" * 250 + ".example.com", False),
+    ],
+)
+def test_iam_takes_issuers_with_https_and_without_a_port(issuer, fit):
+    assert rules.fit_for_iam(issuer) is fit
+
+
+@pytest.mark.django_db
+def test_the_demo_shows_policies_of_an_issuer_that_iam_would_not_take(settings):
+    settings.DAYPASS_ISSUER = "http://localhost:8000"
+
+    (statement,) = document(role_trust(make.role("Developer")))["Statement"]
+
+    assert "localhost:8000:sub" in statement["Condition"]["StringLike"]
+    assert statement["Principal"]["Federated"].endswith(":oidc-provider/localhost:8000")
 
 
 # --- Existing roles
