@@ -20,8 +20,12 @@ class BrokerConfig(AppConfig):
             switchboard,
         )
         from broker.entitlements.queries import relays_from
+        from broker.minting import keys
+        from broker.upkeep import checks as upkeep_checks  # noqa: F401  (registers its own)
+        from broker.upkeep.queueing import keys_changed
 
         relay_for(relays_from)
+        keys.tell_of_changes(keys_changed)
         events.subscribe(events.SignedIn, switchboard.signed_in, name="audit: signed in")
         events.subscribe(
             events.SignInRefused, switchboard.sign_in_refused, name="audit: sign-in refused"

@@ -293,6 +293,14 @@ class Deed:
     """Afterwards there is no page to go back to."""
 
 
+_deeds: dict[str, list[Deed]] = {}
+
+
+def add_deed(label: str, deed: Deed) -> None:
+    """Offer a deed on the page of every object of a model ("broker.awsaccount") that belongs to a stage below."""
+    _deeds.setdefault(label, []).append(deed)
+
+
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
     """Counts no further than people page: on ten million rows an exact count costs more than it tells."""
 
@@ -381,6 +389,10 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
             for one in _choices.get(self.opts.label_lower, [])
         }
 
+    def every_deed(self) -> list[Deed]:
+        """Its own, and what other stages offer."""
+        return [*self.deeds, *_deeds.get(self.opts.label_lower, [])]
+
     def facts(self, request: HttpRequest, thing: Any) -> Sequence[tuple[str, Any]]:
         """Label and value of what the object is, for the head of its page."""
         return ()
@@ -404,7 +416,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
                     "confirmed": deed.warn is not None,
                     "danger": deed.danger,
                 }
-                for deed in self.deeds
+                for deed in self.every_deed()
                 if deed.available(thing)
             ],
         }
@@ -459,7 +471,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def deed_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         thing = self.get_object(request, object_id)
-        deed = next((d for d in self.deeds if d.name == name), None)
+        deed = next((d for d in self.every_deed() if d.name == name), None)
         if thing is None or deed is None or not may_administer(request):
             raise Http404
         if not deed.available(thing):

@@ -121,7 +121,13 @@ def redis(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
 @register("daypass")
 def endpoints(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     found: list[CheckMessage] = []
-    for name in ("DAYPASS_STS_ENDPOINT", "DAYPASS_SIGNIN_ENDPOINT", "DAYPASS_KMS_ENDPOINT"):
+    for name in (
+        "DAYPASS_STS_ENDPOINT",
+        "DAYPASS_SIGNIN_ENDPOINT",
+        "DAYPASS_KMS_ENDPOINT",
+        "DAYPASS_S3_ENDPOINT",
+        "DAYPASS_IAM_ENDPOINT",
+    ):
         for value in endpoints_of(getattr(settings, name)):
             if settings.DEMO or urlsplit(value).scheme == "https":
                 continue

@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from broker import environment as env
 from broker.arns import PARTITIONS, endpoints_of
+from broker.reach import looks_public
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -96,10 +97,22 @@ DAYPASS_SAML_ENTITY_ID = env.text("DAYPASS_SAML_ENTITY_ID", f"{DAYPASS_ORIGIN}/a
 DAYPASS_STS_ENDPOINT = env.text("DAYPASS_STS_ENDPOINT")
 DAYPASS_SIGNIN_ENDPOINT = env.text("DAYPASS_SIGNIN_ENDPOINT")
 
-# --- Signing keys
+# --- Signing keys (docs/keys.md)
+# How long a key signs before the next one follows; 0: only by hand.
+DAYPASS_KEY_ROTATION_DAYS = env.integer("DAYPASS_KEY_ROTATION_DAYS", 90, most=1000)
+DAYPASS_SAML_KEY_ROTATION_DAYS = env.integer("DAYPASS_SAML_KEY_ROTATION_DAYS", 365, most=1000)
+# Where the issuer's documents are written, when AWS cannot read them here: file:///directory or s3://bucket/prefix.
+DAYPASS_PUBLISH_TO = env.text("DAYPASS_PUBLISH_TO")
 # Keys in AWS KMS, as purpose=ARN: "oidc=arn:... saml=arn:...". A purpose that is named has keys nowhere else.
 DAYPASS_KMS_KEYS = env.words("DAYPASS_KMS_KEYS")
 DAYPASS_KMS_ENDPOINT = env.text("DAYPASS_KMS_ENDPOINT")
+DAYPASS_S3_ENDPOINT = env.text("DAYPASS_S3_ENDPOINT")
+DAYPASS_IAM_ENDPOINT = env.text("DAYPASS_IAM_ENDPOINT")
+# AWS cannot read anything of ours: then roles are given SAML trust unless somebody says otherwise.
+DAYPASS_NOTHING_PUBLIC = env.boolean(
+    "DAYPASS_NOTHING_PUBLIC", default=not (DEMO or looks_public(DAYPASS_ISSUER))
+)
+DAYPASS_DEFAULT_TRUST = "saml" if DAYPASS_NOTHING_PUBLIC else "web_identity"
 
 # --- Applications
 INSTALLED_APPS = [
@@ -243,6 +256,15 @@ CELERY_BEAT_SCHEDULE = {
     "warn-certificates": {
         "task": "accounts.tasks.warn_certificates",
         "schedule": crontab(minute="13"),
+    },
+    "turn-keys": {"task": "broker.upkeep.tasks.turn_keys", "schedule": crontab(minute="*/10")},
+    "publish-keys": {
+        "task": "broker.upkeep.tasks.publish_copy",
+        "schedule": crontab(minute="5-59/10"),
+    },
+    "saml-providers": {
+        "task": "broker.upkeep.tasks.follow_up_all",
+        "schedule": crontab(minute="27"),
     },
     "record-refusals": {"task": "accounts.tasks.record_refusals", "schedule": 60.0},
     "clear-relayed": {"task": "accounts.tasks.clear_relayed", "schedule": 60.0},

@@ -2,5 +2,15 @@
 
 from broker.audit.tasks import verify_recent, verify_whole
 from broker.sessions.tasks import expire_due, resolve_pending
+from broker.upkeep.tasks import follow_up, follow_up_all, publish_copy, turn_keys
 
-__all__ = ["expire_due", "resolve_pending", "verify_recent", "verify_whole"]
+__all__ = [
+    "expire_due",
+    "follow_up",
+    "follow_up_all",
+    "publish_copy",
+    "resolve_pending",
+    "turn_keys",
+    "verify_recent",
+    "verify_whole",
+]

@@ -17,6 +17,7 @@ GENESIS = hashlib.sha256(b"daypass audit log, first event").hexdigest()
 class Kind(StrEnum):
     """Every kind of event, `subject.what_happened`, in alphabetical order. A retired one stays, as a comment."""
 
+    ACCOUNT_SAML_KEYS = "account.saml_keys"
     ADMIN_CHANGED = "admin.changed"
     AUDIT_VERIFIED = "audit.verified"
     AUDIT_VIOLATED = "audit.violated"
@@ -26,6 +27,8 @@ class Kind(StrEnum):
     KEY_CREATED = "key.created"
     KEY_EXPIRING = "key.expiring"
     KEY_STATE_CHANGED = "key.state_changed"
+    KEYS_NOT_PUBLISHED = "keys.not_published"
+    KEYS_PUBLISHED = "keys.published"
     PERSON_CREATED = "person.created"
     PERSON_STAFF_CHANGED = "person.staff_changed"
     PROVIDER_CERTIFICATE_EXPIRING = "provider.certificate_expiring"

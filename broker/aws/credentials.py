@@ -1,7 +1,8 @@
 """Temporary credentials in a wrapper that does not give them away by accident.
 
 Logs, error trackers, templates, pickles and copies see the access key id and a mask. `reveal()` is called in
-`broker.handover` and nowhere else; tests/aws/test_credentials.py reads the whole tree to keep it so.
+`broker.handover`, and in `broker.aws` for what Daypass itself does in an account; tests/aws/test_credentials.py reads
+the whole tree to keep it so.
 """
 
 from __future__ import annotations

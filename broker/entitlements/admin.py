@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
 from django.db.models import Prefetch, Q, QuerySet
@@ -420,7 +421,7 @@ class RoleFields(forms.Form):
     trust = forms.ChoiceField(
         label="How Daypass gets in",
         choices=Trust.choices,
-        initial=Trust.WEB_IDENTITY,
+        initial=lambda: settings.DAYPASS_DEFAULT_TRUST,
         widget=forms.RadioSelect,
         help_text="Web identity needs nothing uploaded and little looked after: take it unless there is a reason.",
     )

@@ -1,0 +1,184 @@
+"""The admin shows the keys, what comes next and who lags; and changes them after a confirmation, on record."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.utils import timezone
+
+from broker.audit.models import AuditEvent
+from broker.audit.services import Actor
+from broker.minting import keys
+from broker.minting.models import SigningKey
+from broker.upkeep import services
+from tests import factories as make
+
+OIDC, SAML = SigningKey.Purpose.OIDC, SigningKey.Purpose.SAML
+DAY = timedelta(days=1)
+BOB = Actor(id="b0b", name="bob")
+LIST = "/admin/broker/signingkey/"
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("signing_keys")]
+
+
+def signing(purpose: str = "oidc") -> SigningKey:
+    return SigningKey.objects.get(purpose=purpose, state="signing")
+
+
+def page(client: Client, key: SigningKey) -> str:
+    return client.get(f"{LIST}{key.pk}/change/").content.decode()
+
+
+def do(client: Client, key: SigningKey, name: str) -> str:
+    """Confirm the deed on its page, then read what the page that follows says."""
+    url = f"{LIST}{key.pk}/do/{name}/"
+    assert client.get(url).status_code == 200
+    return client.post(url, follow=True).content.decode()
+
+
+def test_the_list_says_what_comes_next_and_when(admin_client, settings):
+    settings.DAYPASS_KEY_ROTATION_DAYS = 90
+    at = signing().signing_since + 89 * DAY
+
+    shown = admin_client.get(LIST).content.decode()
+
+    assert f"The next key is published on {at:%Y-%m-%d %H:%M} UTC." in shown
+    assert "Signing" in shown
+
+
+def test_a_key_is_published_and_rotated_from_its_page(admin_client, ada):
+    old = signing()
+    do(admin_client, old, "publish")
+    new = SigningKey.objects.get(purpose=OIDC, state="published")
+    assert "has to stay published" in do(admin_client, new, "rotate")
+    SigningKey.objects.filter(pk=new.pk).update(created_at=timezone.now() - 2 * DAY)
+
+    assert f"{new.kid} signs now." in do(admin_client, new, "rotate")
+
+    old.refresh_from_db()
+    assert (old.state, signing()) == ("retired", new)
+    events = AuditEvent.objects.filter(subject_id__in=[old.kid, new.kid], actor="ada")
+    assert [event.kind for event in events.order_by("seq")] == [
+        "key.created",
+        "key.state_changed",
+        "key.state_changed",
+    ]
+
+
+def test_looking_at_a_confirmation_changes_nothing(admin_client):
+    for name in ("publish", "revoke"):
+        said = admin_client.get(f"{LIST}{signing().pk}/do/{name}/").content.decode()
+        assert "Leave it as it is" in said
+
+    assert SigningKey.objects.filter(state="signing").count() == 2
+    assert not AuditEvent.objects.filter(kind__startswith="key.").exists()
+
+
+def test_revoking_is_confirmed_with_its_price_and_says_what_to_do_in_each_account(admin_client):
+    account = make.account("Payments", account_id="111122223333")
+    make.role("Developer", of=account)
+    stolen = signing()
+    asked = admin_client.get(f"{LIST}{stolen.pk}/do/revoke/").content.decode()
+    assert "people do not get in" in asked
+
+    said = do(admin_client, stolen, "revoke")
+
+    assert signing() != stolen
+    assert "delete-open-id-connect-provider" in said
+    assert "AWSRevokeOlderSessions" in said
+    assert "Payments" in said
+    assert AuditEvent.objects.filter(subject_id=stolen.kid, data__after="revoked").exists()
+
+
+@pytest.mark.parametrize("name", ["publish", "rotate", "remove", "revoke"])
+def test_an_employee_changes_no_key(employee_client, name):
+    key = signing()
+    url = f"{LIST}{key.pk}/do/{name}/"
+
+    for answer in (employee_client.get(url), employee_client.post(url)):
+        assert answer.status_code in (302, 403, 404)
+
+    key.refresh_from_db()
+    assert key.state == "signing"
+    assert SigningKey.objects.count() == 2
+
+
+def test_a_saml_keys_page_shows_who_lags_and_the_account_says_when_it_is_done(admin_client):
+    account = make.account("Payments", account_id="111122223333")
+    make.role("Developer", of=account, trust="saml")
+    waiting = keys.publish_next(SAML, now=timezone.now() - 2 * DAY, actor=BOB)
+    assert "Payments (111122223333)" in page(admin_client, waiting)
+    assert "update-saml-provider" in page(admin_client, waiting)
+    assert "is not known to hold the key" in do(admin_client, waiting, "rotate")
+
+    url = f"/admin/broker/awsaccount/{account.pk}/"
+    assert "update-saml-provider" in admin_client.get(f"{url}change/").content.decode()
+    said = admin_client.post(f"{url}do/saml-uploaded/", follow=True).content.decode()
+
+    assert "It holds today" in said
+    assert "Every account with SAML roles holds it." in page(admin_client, waiting)
+    event = AuditEvent.objects.get(kind="account.saml_keys")
+    assert (event.actor, sorted(event.data["after"])) == (
+        "ada",
+        sorted([waiting.kid, signing("saml").kid]),
+    )
+    do(admin_client, waiting, "rotate")
+    assert signing("saml") == waiting
+
+
+def test_an_account_without_saml_roles_is_not_bothered(admin_client):
+    account = make.account("Web")
+    make.role("Developer", of=account)
+
+    shown = admin_client.get(f"/admin/broker/awsaccount/{account.pk}/change/").content.decode()
+
+    assert "Its SAML provider" not in shown
+
+
+def test_the_first_page_tells_what_needs_a_hand(admin_client, settings, tmp_path):
+    (tmp_path / "issuer").write_text("in the way")
+    settings.DAYPASS_PUBLISH_TO = f"file://{tmp_path}/issuer"
+    account = make.account("Payments", account_id="111122223333")
+    make.role("Developer", of=account, trust="saml")
+    services.note_uploaded(account.pk, now=timezone.now(), actor=BOB)
+    keys.rotate(SAML, timezone.now(), BOB, at_once=True)
+    with pytest.raises(Exception, match="published"):
+        services.publish_copy(now=timezone.now())
+
+    shown = admin_client.get("/admin/").content.decode()
+
+    assert "cannot be written" in shown
+    assert "People do not get into Payments (111122223333) by SAML" in shown
+
+
+def test_without_a_schedule_nothing_is_announced(admin_client, settings):
+    settings.DAYPASS_KEY_ROTATION_DAYS = settings.DAYPASS_SAML_KEY_ROTATION_DAYS = 0
+
+    assert "The next key is published" not in admin_client.get(LIST).content.decode()
+
+
+def test_the_health_page_shows_where_the_copy_is(admin_client, settings, tmp_path):
+    settings.DAYPASS_PUBLISH_TO = f"file://{tmp_path}/issuer"
+    services.publish_copy(now=timezone.now())
+
+    shown = admin_client.get("/admin/health/").content.decode()
+
+    assert f"file://{tmp_path}/issuer" in shown
+    assert "written" in shown
+
+
+def test_a_signing_key_is_shown_without_its_sealed_half(admin_client):
+    for key in SigningKey.objects.all():
+        assert key.private_sealed not in page(admin_client, key)
+    assert "private_sealed" not in admin.site.get_model_admin(SigningKey).fields
+
+
+def test_a_key_is_neither_added_nor_edited_in_a_form(admin_client):
+    assert admin_client.get(f"{LIST}add/").status_code in (403, 404)
+    assert (
+        admin_client.post(f"{LIST}{signing().pk}/change/", {"state": "revoked"}).status_code == 405
+    )
+    assert SigningKey.objects.filter(state="signing").count() == 2
