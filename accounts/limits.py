@@ -135,7 +135,12 @@ def doors(get_response: Handler) -> Handler:
         if found is None:
             return get_response(request)
         refusals.record_own_tallies()
-        return admit(request, *found) or get_response(request)
+        refused = admit(request, *found)
+        if refused is None:
+            return get_response(request)
+        # What comes next comes on another connection, and to whichever process has the least to do (broker/serving.py).
+        request.META["daypass.last_answer"] = True
+        return refused
 
     return middleware
 

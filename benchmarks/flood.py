@@ -55,6 +55,7 @@ def main() -> None:
         default=3,
         help="of the badly signed, so many a second with a session",
     )
+    parser.add_argument("--processes", type=int, default=2, help="of gunicorn")
     parser.add_argument("--arrivals", type=float, default=4, help="sign-ins that begin a second")
     parser.add_argument("--generate", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
         "DAYPASS_SEALING_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
         "DAYPASS_DATA_DIR": str(data),
         "DAYPASS_BIND": f"127.0.0.1:{port}",
-        "DAYPASS_WEB_PROCESSES": "2",
+        "DAYPASS_WEB_PROCESSES": str(arguments.processes),
         "DAYPASS_TRUSTED_PROXIES": "1",
         "DAYPASS_PRIVATE_PROVIDERS": " ".join(each.authority for each in oidc),
         "REDIS_URL": valkey.url,

@@ -7,7 +7,9 @@ answer; when there are too many, the one that has been arriving for longest goes
 
 All processes wait for the same new connections, and the kernel tends to wake the same one first. A connection that is
 used again and again stays where it was accepted, so one process could end up with everybody, under a flood above all.
-Who holds more connections than another therefore leaves a new one to the others for a moment.
+Who has more to do than another, in connections and above all in requests that are being answered, therefore leaves a
+new one to the others for a moment. For that to spread a flood as well, an application may ask for its answer to be the
+last on its connection (`LAST`).
 
 gunicorn still parses every request itself; what is found here only decides when it is complete. If the two ever
 disagree, gunicorn finds nothing more to read and the connection ends.
@@ -36,7 +38,15 @@ MOST_HELD = 64 * 1024 * 1024
 """Bytes: of a head, of a body, of an answer that waits to be taken, and of all that a process holds for slow peers."""
 
 LEAVE_SECONDS = 0.005
-"""How long a new connection is left to the other processes."""
+"""How long a new connection is left to the other processes, each time."""
+
+LEFT_IN_A_ROW = 3
+
+LAST = "daypass.last_answer"
+"""In the WSGI environment, set by the application: close the connection after this answer."""
+
+AN_ANSWER = 8
+"""What a request that is being answered weighs, in connections."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
@@ -87,8 +97,8 @@ class Connection(TConn):
         self.whole = 0
 
 
-class Held:
-    """How many connections each process holds, in memory that they share: made before they are forked.
+class Load:
+    """How much each process has to do, in memory that they share: made before they are forked.
 
     A process that has not said so for three seconds does not count.
     """
@@ -100,20 +110,30 @@ class Held:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, self._ROW.size * self._ROWS)
 
-    def say(self, who: int, many: int) -> None:
+    def say(self, who: int, much: int) -> None:
         """who: any number that differs for up to 256 processes in a row."""
-        self._ROW.pack_into(self._memory, who % self._ROWS * self._ROW.size, time.monotonic(), many)
+        self._ROW.pack_into(self._memory, who % self._ROWS * self._ROW.size, time.monotonic(), much)
 
-    def somebody_has_less(self, who: int, many: int) -> bool:
-        """Whether another process holds fewer connections than these."""
+    def somebody_has_less(self, who: int, much: int) -> bool:
+        """Whether another process has less to do than this."""
         fresh = time.monotonic() - self._FRESH
         return any(
-            number != who % self._ROWS and said > fresh and theirs < many
+            number != who % self._ROWS and said > fresh and theirs < much
             for number, (said, theirs) in enumerate(self._ROW.iter_unpack(self._memory))
         )
 
     def leave(self, who: int) -> None:
         self._ROW.pack_into(self._memory, who % self._ROWS * self._ROW.size, 0.0, 0)
+
+
+def _closing_when_asked(application: Any) -> Any:
+    def asked(environ: dict[str, Any], start_response: Any) -> Any:
+        answer = application(environ, start_response)
+        if environ.get(LAST):
+            start_response.__self__.force_close()
+        return answer
+
+    return asked
 
 
 class PatientWorker(ThreadWorker):
@@ -124,7 +144,7 @@ class PatientWorker(ThreadWorker):
     ANSWER_SECONDS = 30.0
     GOODBYE_SECONDS = 2.0
 
-    connections = Held()
+    load = Load()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -137,6 +157,8 @@ class PatientWorker(ThreadWorker):
         """Connections that the main loop waits for, the one that has waited for longest first."""
         self.held = 0
         self._looked = 0.0
+        self.answering = 0
+        self._left = 0
         self._left_until = 0.0
         """Until then a new connection is left to others; then it is looked for once more. 0 when none is left."""
 
@@ -148,23 +170,30 @@ class PatientWorker(ThreadWorker):
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         if self.alive:
-            self.connections.say(self.age, self.nr_conns)
+            self._say_load()
         else:
-            self.connections.leave(self.age)
+            self.load.leave(self.age)
         until = self._left_until
         if until:
             timeout = min(timeout, max(0.0, until - time.monotonic()))
         super().wait_for_and_dispatch_events(timeout)
         if self._left_until == until and not timeout:
-            self._left_until = 0.0  # somebody else took it
+            self._left, self._left_until = 0, 0.0  # somebody else took it
+
+    def _own_load(self) -> int:
+        return self.nr_conns + AN_ANSWER * self.answering
+
+    def _say_load(self) -> None:
+        self.load.say(self.age, self._own_load())
 
     def _leaves_it_to_others(self) -> bool:
-        """Once for a connection: who finds it there again takes it."""
-        if self._left_until:
-            self._left_until = 0.0
+        """Three times in a row at most, because what is found there again may be the same or another connection."""
+        if self._left == LEFT_IN_A_ROW or not self.load.somebody_has_less(
+            self.age, self._own_load()
+        ):
+            self._left, self._left_until = 0, 0.0
             return False
-        if not self.connections.somebody_has_less(self.age, self.nr_conns):
-            return False
+        self._left += 1
         self._left_until = time.monotonic() + LEAVE_SECONDS
         self.set_accept_enabled(False)
         return True
@@ -181,7 +210,7 @@ class PatientWorker(ThreadWorker):
                 raise
             return
         self.nr_conns += 1
-        self.connections.say(self.age, self.nr_conns)
+        self._say_load()
         self._make_room()
         conn = Connection(self.cfg, Socket(accepted), client, listener.getsockname())
         self._wait_for_request(conn, self.HEAD_SECONDS)
@@ -279,8 +308,18 @@ class PatientWorker(ThreadWorker):
 
     # -- answering
 
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.wsgi = _closing_when_asked(self.wsgi)
+
+    def enqueue_req(self, conn: Connection) -> None:
+        self.answering += 1
+        self._say_load()
+        super().enqueue_req(conn)
+
     def finish_request(self, conn: Connection, done: Future[Any]) -> None:
         """In the main loop, after a thread made an answer: send the rest of it, then wait for the next request."""
+        self.answering -= 1
         conn.arrived.clear()
         keep = not done.cancelled() and done.exception() is None and bool(done.result())
         if conn.sock.fileno() < 0:

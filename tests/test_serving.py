@@ -23,6 +23,12 @@ import time
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
+    if path == "/last":
+        environ["daypass.last_answer"] = True
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+    if path == "/slow":
+        time.sleep(1.5)
     if path == "/unread":
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
@@ -316,6 +322,41 @@ def test_no_process_ends_up_with_everybody(tmp_path):
 
     assert len(held) == 2
     assert min(held.values()) >= 17
+
+
+def test_what_comes_on_new_connections_goes_where_nothing_is_being_answered(tmp_path):
+    with serving(tmp_path, processes=2) as port, ExitStack() as stack:
+
+        def who() -> str:
+            with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as made:
+                made.request("GET", "/who", headers={"Connection": "close"})
+                return made.getresponse().read().decode()
+
+        until = time.monotonic() + 20
+        held = stack.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+        held.request("GET", "/who")
+        first = held.getresponse().read().decode()
+        while who() == first and time.monotonic() < until:
+            time.sleep(0.05)  # the other has not started yet
+        time.sleep(0.2)  # so that nothing but the held connection is left
+        idle = stack.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=10)))
+        idle.request("GET", "/who")
+        second = idle.getresponse().read().decode()
+        held.request("GET", "/slow")
+        time.sleep(0.2)
+        answered = Counter(who() for _ in range(10))
+        held.getresponse().read()
+
+    assert first != second
+    assert answered[second] >= 8  # on a busy machine the free process may come late
+
+
+def test_an_application_may_have_its_answer_be_the_last(server):
+    with connect(server, b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n") as connection:
+        answer = answer_of(connection)
+
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.endswith(b"ok")
 
 
 def test_a_large_body_that_nobody_wanted_is_passed_over(server):
