@@ -4,8 +4,18 @@ from broker import inspection
 from broker.assume import admin as assume
 from broker.audit import admin as audit
 from broker.entitlements import admin as entitlements
+from broker.handover import admin as handover
 from broker.sessions import admin as sessions
 from broker.trust import admin as trust
 from broker.upkeep import admin as upkeep
 
-__all__ = ["assume", "audit", "entitlements", "inspection", "sessions", "trust", "upkeep"]
+__all__ = [
+    "assume",
+    "audit",
+    "entitlements",
+    "handover",
+    "inspection",
+    "sessions",
+    "trust",
+    "upkeep",
+]

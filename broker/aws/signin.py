@@ -177,6 +177,13 @@ def saml_door(partition: Partition, region: str, second_region: str = "") -> Sam
     return doors[own]
 
 
+def hosts(partition: Partition, region: str, second_region: str) -> list[str]:
+    """Every sign-in host that is asked for an account with these regions, as broker.aws.regions knows them."""
+    second = second_region or partition.second_region(region)
+    home = urlsplit(partition.signin_origin()).netloc
+    return list(dict.fromkeys([*_origins(partition, region, second), home]))
+
+
 def _origins(partition: Partition, region: str, second_region: str) -> dict[str, str]:
     """Origins by host: the region's, and the second region's if there is one and it has another host."""
     named = [region, second_region] if second_region else [region]
