@@ -33,6 +33,7 @@ OTHERS = (
     "broker/awsaccount/add/",
     "broker/awsrole/add/",
     "broker/awsrole/bulk/",
+    "aws-setup/?account=1",
     "broker/environment/add/",
     "broker/mapping/add/",
     "broker/deny/add/",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ def start_aws() -> Server:
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "tests.trust.aws", str(port)],
         cwd=ROOT,
+        env=os.environ | {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
