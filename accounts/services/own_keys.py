@@ -17,6 +17,7 @@ from accounts.models import Encryption, IdentityProvider, Protocol, ServiceProvi
 from accounts.services.common import By, news
 from accounts.services.keys import fingerprint, key_place, new_key, tell
 from accounts.services.providers import client_secret, set_client_secret
+from accounts.services.second_factors import reseal_second_factors
 from broker.errors import BadInput
 from broker.sealing import seal, sealed_under_current_key, unseal
 
@@ -131,7 +132,9 @@ def _move(
 
 @sensitive_variables()
 def reseal(*, by: By, now: datetime | None = None) -> int:
-    """Seal client secrets and service-provider keys again that are not under the current sealing key; how many.
+    """Seal everything of this app again that is not under the current sealing key; how many.
+
+    Client secrets, service-provider keys and second factors. What lives for hours in a browser's session is left.
 
     Raises KeyUnavailable when the sealing key that one was sealed under is gone.
     """
@@ -152,7 +155,7 @@ def reseal(*, by: By, now: datetime | None = None) -> int:
             if mine.update(private_sealed=renewed) == 1:
                 tell(key, "resealed", by=by, now=now)
                 done += 1
-    return done
+    return done + reseal_second_factors(by=by, now=now)
 
 
 @sensitive_variables()

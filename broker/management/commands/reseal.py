@@ -17,7 +17,7 @@ _NAME = "manage.py reseal"
 class Command(BaseCommand):
     help = (
         "Seal every secret in the database under the first of DAYPASS_SEALING_KEYS: signing keys, service-provider "
-        "keys and client secrets. Afterwards the other sealing keys can be dropped."
+        "keys, client secrets and second factors. Afterwards the other sealing keys can be dropped."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,5 +29,6 @@ class Command(BaseCommand):
                 " ".join(part for part in (error.message, error.cause, error.remedy) if part)
             ) from None
         self.stdout.write(
-            f"Resealed {minting} signing keys, and {providers} client secrets and service-provider keys."
+            f"Resealed {minting} signing keys, and {providers} client secrets, service-provider keys and "
+            "second factors."
         )
