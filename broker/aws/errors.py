@@ -305,6 +305,19 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "InvalidIdentityToken InvalidIdentityTokenException",
         Meaning(
+            "aws_thumbprint_wrong",
+            _NOT_LET_IN,
+            "The TLS certificate in front of {trusted} leads to no authority that AWS trusts, and its "
+            "thumbprint is not "
+            "the one of the OIDC provider.",
+            "Take a certificate of a public authority, or put the thumbprint of the present one into the provider "
+            "(UpdateOpenIDConnectProviderThumbprint).",
+        ),
+        says=r"thumbprint",
+    ),
+    _rule(
+        "InvalidIdentityToken InvalidIdentityTokenException",
+        Meaning(
             "aws_audience_wrong",
             _NOT_LET_IN,
             "The provider in the account of {role} does not list the audience that Daypass uses.",
