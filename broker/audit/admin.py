@@ -67,6 +67,7 @@ WORDS: Mapping[str, str] = {
     Kind.ROLE_REFUSED: "Role refused",
     Kind.ROLE_AUTHORISED: "Role authorised",
     Kind.ROLE_BORROWED: "Role used by Daypass itself",
+    Kind.ROLE_CHECKED: "Role tried out by the doctor",
     Kind.SESSION_DISOWNED: "Session disowned: “That was not me”",
     Kind.SESSION_ENDED: "Session ended",
     Kind.SESSION_EXPIRED: "Session expired",

@@ -41,6 +41,7 @@ class Kind(StrEnum):
     ROLE_REFUSED = "role.refused"
     ROLE_AUTHORISED = "role.authorised"
     ROLE_BORROWED = "role.borrowed"
+    ROLE_CHECKED = "role.checked"
     SESSION_DISOWNED = "session.disowned"
     SESSION_ENDED = "session.ended"
     SESSION_EXPIRED = "session.expired"

@@ -20,6 +20,7 @@ from broker.assume.services import Issued, OpenSession
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Entry, Subject, record
 from broker.aws import signin
+from broker.aws.credentials import Credentials
 from broker.entitlements.rules import Ask, Refused, RoleFacts
 from broker.errors import AwsError, BadInput
 
@@ -79,6 +80,30 @@ def open_console(
     if role.console == "saml_form":
         return _form(opened, landing)
     return _link(opened, landing)
+
+
+@sensitive_variables()
+def try_console(
+    credentials: Credentials,
+    *,
+    partition: str,
+    region: str,
+    second_region: str,
+    role_arn: str,
+    seconds: int,
+) -> None:
+    """See whether the sign-in service takes these credentials, which allow nothing; its token is thrown away here.
+
+    seconds: as `console_seconds` takes them, 0 to send none. Raises AwsError, AwsUnavailable.
+    """
+    signin.signin_token(
+        credentials.reveal(),
+        partition=PARTITIONS[partition],
+        region=region,
+        role_arn=role_arn,
+        seconds=seconds or None,
+        second_region=second_region,
+    )
 
 
 @sensitive_variables()

@@ -106,6 +106,14 @@ MAY_REVEAL = {
     ("broker/assume/services.py", "_web_identity_token(planned)"),
     ("broker/assume/services.py", "_saml_response(planned)"),
     ("broker/assume/services.py", "_task_token(loan)"),
+    # The employee's own token, passed on to STS and nowhere else.
+    ("broker/assume/services.py", "relayed"),
+    # The doctor's tries: signed for AWS alone, and credentials that allow nothing, shown to the sign-in service.
+    ("broker/assume/probing.py", "_token(door, wish)"),
+    ("broker/assume/probing.py", "_assertion(door, wish, session_name)"),
+    ("broker/handover/console.py", "credentials"),
+    # What Daypass borrowed for itself, to read IAM with.
+    ("broker/aws/reading.py", "credentials"),
 }
 
 
