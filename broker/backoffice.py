@@ -27,6 +27,8 @@ from django.http import (
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst, slugify
 
 from broker.errors import DaypassError
@@ -177,6 +179,7 @@ _panels: dict[str, list[tuple[int, PanelMaker]]] = {}
 _consequences: dict[tuple[str, str], list[Teller]] = {}
 _choices: dict[str, list[Choice]] = {}
 pages: list[Page] = []
+_marks: dict[str, list[Teller]] = {}
 attentions: list[Callable[[HttpRequest], Iterable[Attention]]] = []
 steps: list[Callable[[HttpRequest], Step]] = []
 figures: list[Callable[[HttpRequest], Iterable[Figure]]] = []
@@ -230,6 +233,22 @@ def choice(name: str, label: str, *labels: str) -> Callable[[Contribution], Cont
         return run
 
     return contribute
+
+
+def mark(label: str) -> Callable[[Teller], Teller]:
+    """Contribute a chip, or "", to the state of every object of this model in its list; it may ask for no row."""
+
+    def contribute(teller: Teller) -> Teller:
+        _marks.setdefault(label, []).append(teller)
+        return teller
+
+    return contribute
+
+
+def marks_of(thing: models.Model) -> SafeString:
+    """What stages above say about the state of an object, as chips."""
+    said = [teller(thing) for teller in _marks.get(thing._meta.label_lower, ())]
+    return format_html_join(" ", "{}", ((one,) for one in said if one))
 
 
 # --- Writing through services

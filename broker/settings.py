@@ -96,6 +96,8 @@ DAYPASS_SAML_ENTITY_ID = env.text("DAYPASS_SAML_ENTITY_ID", f"{DAYPASS_ORIGIN}/a
 # Endpoint overrides: only the demo and tests set them; a check refuses them in production unless they are https.
 DAYPASS_STS_ENDPOINT = env.text("DAYPASS_STS_ENDPOINT")
 DAYPASS_SIGNIN_ENDPOINT = env.text("DAYPASS_SIGNIN_ENDPOINT")
+# Whether the doctor looks at every role once a day by itself.
+DAYPASS_CHECK_ROLES = env.boolean("DAYPASS_CHECK_ROLES")
 
 # --- Signing keys (docs/keys.md)
 # How long a key signs before the next one follows; 0: only by hand.
@@ -266,6 +268,8 @@ CELERY_BEAT_SCHEDULE = {
         "task": "broker.upkeep.tasks.follow_up_all",
         "schedule": crontab(minute="27"),
     },
+    # Does nothing unless DAYPASS_CHECK_ROLES is on; which roles are due is decided there.
+    "check-roles": {"task": "broker.doctor.tasks.check_due", "schedule": crontab(minute="*/10")},
     "record-refusals": {"task": "accounts.tasks.record_refusals", "schedule": 60.0},
     "clear-relayed": {"task": "accounts.tasks.clear_relayed", "schedule": 60.0},
     "clear-expired": {"task": "accounts.tasks.clear_expired", "schedule": crontab(minute="41")},

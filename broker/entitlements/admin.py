@@ -45,6 +45,7 @@ from broker.backoffice import (
     finders,
     how_many,
     list_url,
+    marks_of,
     panel,
     spoken,
     steps,
@@ -308,6 +309,14 @@ class AwsAccountForm(ServiceForm):
         widget=_code(),
         help_text="Only for AssumeRole: sent for roles of this account that have none of their own.",
     )
+    discovery_role = forms.CharField(
+        label="Discovery role",
+        max_length=576,
+        required=False,
+        widget=_code(),
+        help_text="Name, with its path, of the role through which Daypass reads IAM here, so that the doctor names the "
+        "very line of a trust policy that is wrong. For example DaypassDiscovery.",
+    )
     enabled = forms.BooleanField(
         label="In use", required=False, initial=True, help_text="Off: every role of it is refused."
     )
@@ -359,7 +368,13 @@ class AwsAccountAdmin(DaypassAdmin):
         (
             "Seldom needed",
             {
-                "fields": ("partition", "second_region", "saml_provider_name", "external_id"),
+                "fields": (
+                    "partition",
+                    "second_region",
+                    "saml_provider_name",
+                    "external_id",
+                    "discovery_role",
+                ),
                 "classes": ("collapse",),
             },
         ),
@@ -566,8 +581,9 @@ class AwsRoleAdmin(DaypassAdmin):
         EnvironmentOfAccount,
         ("trust", titled("how Daypass gets in", admin.ChoicesFieldListFilter)),
         ("enabled", titled("in use", admin.BooleanFieldListFilter)),
+        ("trust_check__outcome", titled("when last tried", admin.ChoicesFieldListFilter)),
     )
-    list_select_related = ("account__environment",)
+    list_select_related = ("account__environment", "trust_check")
     search_fields = (
         "name",
         "account__name",
@@ -633,7 +649,8 @@ class AwsRoleAdmin(DaypassAdmin):
     def state(self, role: AwsRole) -> str:
         if not role.enabled or not role.account.enabled:
             return _chip("off", "grey")
-        return _chip("sensitive", "violet") if role.sensitive else _chip("in use", "green")
+        chip = _chip("sensitive", "violet") if role.sensitive else _chip("in use", "green")
+        return format_html("{} {}", chip, marks_of(role))
 
     def lead(self, thing: AwsRole) -> str:
         return thing.arn

@@ -66,6 +66,7 @@ class AccountDraft:
     second_region: str = ""
     saml_provider_name: str = "Daypass"
     external_id: str = ""
+    discovery_role: str = ""
     enabled: bool = True
 
 
@@ -214,9 +215,16 @@ def check_account(draft: AccountDraft) -> AccountDraft:
             "The name of an IAM SAML provider has 1 to 128 letters, digits, and . _ -",
         )
     external_id = _external_id(checks, draft.external_id)
+    discovery_role = draft.discovery_role.strip().lstrip("/")
+    if discovery_role and not _ROLE_NAME.fullmatch(discovery_role):
+        checks.wrong(
+            "discovery_role",
+            "Use the role's name, with its path if it has one, for example DaypassDiscovery.",
+        )
     checks.done()
     return replace(
         draft,
+        discovery_role=discovery_role,
         account_id=account_id,
         name=name,
         alias=alias,
@@ -227,6 +235,7 @@ def check_account(draft: AccountDraft) -> AccountDraft:
     )
 
 
+_ROLE_NAME = re.compile(r"(?:[\x21-\x7e]{1,510}/)?[\w+=,.@-]{1,64}", re.ASCII)
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 
 

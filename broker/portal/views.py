@@ -25,6 +25,7 @@ from accounts.identity import Principal
 from accounts.places import sign_in_url
 from broker.arns import PARTITIONS
 from broker.audit.services import Actor, new_reference, under_reference
+from broker.doctor.queries import did_not_work_at
 from broker.entitlements import queries as entitlements
 from broker.entitlements.rules import Allowed, Ask, Decision, HandOver, Refused, RoleFacts, decide
 from broker.errors import BadInput, DaypassError
@@ -180,6 +181,7 @@ def role(request: HttpRequest, role_id: UUID) -> HttpResponse:
             "services": rules.SERVICES,
             "home_region": facts.region or PARTITIONS[facts.partition].home_region,
             "deep_link": go,
+            "did_not_work_at": did_not_work_at(role_id, now),
         },
     )
 

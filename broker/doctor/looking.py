@@ -1,0 +1,158 @@
+"""Looking at the world: Daypass's own documents as a stranger fetches them, and what IAM shows of one role."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections import Counter
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from accounts import outbound
+from broker.arns import oidc_provider_arn, saml_provider_arn
+from broker.assume.services import borrow
+from broker.aws.iam import Iam
+from broker.doctor.rules import IamLook, IssuerLook, RoleSeen
+from broker.entitlements.models import AwsRole
+from broker.errors import DaypassError, ProviderUnavailable
+from broker.minting import keys
+from broker.minting.models import SigningKey
+
+PURPOSE = "doctor"
+MOST_NAMES = 1000
+"""Names of roles that are looked through for one that somebody may have meant."""
+
+
+def look_at_issuer() -> IssuerLook:
+    """Fetch the discovery document and the key set of DAYPASS_ISSUER over the network, without redirects."""
+    issuer = settings.DAYPASS_ISSUER
+    signing = next(
+        (
+            key.kid
+            for key in keys.published_keys(SigningKey.Purpose.OIDC)
+            if key.state == SigningKey.State.SIGNING
+        ),
+        "",
+    )
+    private = _private(issuer)
+    if private:
+        return IssuerLook(private=private, signing_kid=signing)
+    try:
+        discovery = _document(
+            f"{issuer}/.well-known/openid-configuration", "The discovery document"
+        )
+        key_set = _document(str(discovery.get("jwks_uri", "")), "The key set")
+    except DaypassError as error:
+        said = error.cause if isinstance(error, ProviderUnavailable) else error.message
+        return IssuerLook(problem=said, signing_kid=signing)
+    held = key_set.get("keys")
+    rows = [row for row in held if isinstance(row, dict)] if isinstance(held, list) else []
+    types = Counter(str(row.get("kty")) for row in rows)
+    return IssuerLook(
+        issuer=str(discovery.get("issuer", "")),
+        kids=tuple(str(row["kid"]) for row in rows if row.get("kid")),
+        keys_of_one_type=max(types.values(), default=0),
+        signing_kid=signing,
+    )
+
+
+def _document(url: str, what: str) -> dict[str, object]:
+    body = outbound.get(url, what, headers={"Accept": "application/json"})
+    try:
+        return outbound.strict_json(body)
+    except ValueError as error:
+        raise ProviderUnavailable(cause=f"{what} is not a JSON object: {error}.") from None
+
+
+def _private(issuer: str) -> str:
+    """Why this address is not one that AWS can reach, as far as its name tells; "" when nothing tells so."""
+    parts = urlsplit(issuer)
+    host = (parts.hostname or "").lower()
+    listed = {host, f"{host}:{parts.port or 443}"} & {
+        entry.lower() for entry in settings.DAYPASS_PRIVATE_PROVIDERS
+    }
+    if settings.DEMO or listed or outbound.egress_proxy() is not None:
+        return ""
+    try:
+        found = {str(row[4][0]) for row in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return ""  # the fetch says that the name leads nowhere
+    inside = sorted(
+        a for a in found if not outbound.is_public(ipaddress.ip_address(a.partition("%")[0]))
+    )
+    if not inside:
+        return ""
+    return (
+        f"seen from here {host} is {inside[0]}, an address of a private network. Whether the internet sees another one "
+        "cannot be seen from here."
+    )
+
+
+def look_at_iam(role: AwsRole, *, now: datetime) -> IamLook:
+    """What the account's discovery role may read of a role and of the providers that stand for Daypass."""
+    account = role.account
+    if not account.discovery_role:
+        return IamLook(unread="no discovery role is set for this account")
+    try:
+        credentials = borrow(
+            account_id=account.account_id,
+            partition=account.partition,
+            region=account.region,
+            role_name=account.discovery_role,
+            purpose=PURPOSE,
+            now=now,
+        )
+        iam = Iam(credentials, partition=account.partition)
+        found = iam.role(role.name)
+    except DaypassError as error:
+        return IamLook(unread=f"the discovery role did not help: {error.cause or error.message}")
+    seen = (
+        RoleSeen(arn=found.arn, trust_policy=found.trust_policy, max_seconds=found.max_seconds)
+        if found
+        else None
+    )
+    try:
+        return _providers(iam, role, seen)
+    except DaypassError:
+        return IamLook(role=seen)  # the role was seen, which is what most causes are found by
+
+
+def _providers(iam: Iam, role: AwsRole, seen: RoleSeen | None) -> IamLook:
+    account = role.account
+    names = (
+        ()
+        if seen
+        else tuple(one.name for one, _ in zip(iam.roles(), range(MOST_NAMES), strict=False))
+    )
+    if role.trust == AwsRole.Trust.SAML:
+        arn = saml_provider_arn(account.partition, account.account_id, account.saml_provider_name)
+        metadata = iam.saml_metadata(arn)
+        bare = re.sub(r"\s+", "", metadata or "")
+        certificates = [
+            key.certificate
+            for key in keys.published_keys(SigningKey.Purpose.SAML)
+            if key.state == SigningKey.State.SIGNING
+        ]
+        entity = settings.DAYPASS_SAML_ENTITY_ID
+        return IamLook(
+            role=seen,
+            role_names=names,
+            provider_there=metadata is not None,
+            provider_arns=iam.saml_provider_arns(),
+            metadata_has_entity=f'entityID="{entity}"' in (metadata or ""),
+            metadata_has_key=any(re.sub(r"\s+", "", pem) in bare for pem in certificates),
+        )
+    if role.trust == AwsRole.Trust.WEB_IDENTITY:
+        arn = oidc_provider_arn(account.partition, account.account_id, settings.DAYPASS_ISSUER)
+        provider = iam.oidc_provider(arn)
+        return IamLook(
+            role=seen,
+            role_names=names,
+            provider_there=provider is not None,
+            provider_arns=iam.oidc_provider_arns(),
+            client_ids=provider.client_ids if provider else (),
+        )
+    return IamLook(role=seen, role_names=names)
