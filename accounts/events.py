@@ -58,6 +58,19 @@ class SignedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayKept:
+    """A provider's AWS application said something of a person, which is kept for AWS. roles: ARNs that it lists."""
+
+    person_id: UUID
+    handle: str
+    provider: str
+    roles: tuple[str, ...]
+    evidence: Mapping[str, str]
+    address: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StaffChanged:
     """Somebody gained or lost the right to use the admin because of their directory groups."""
 
@@ -117,6 +130,7 @@ Announcement = (
     SignedIn
     | SignInRefused
     | SignedOut
+    | RelayKept
     | StaffChanged
     | ProviderNews
     | ServiceProviderKeyNews

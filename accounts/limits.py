@@ -55,6 +55,11 @@ WAIT_A_MINUTE = "Too many attempts from your network. Wait a minute and try agai
 BUSY = "Many sign-ins are coming in at once. Wait a few seconds and try again."
 NOT_SIGNED_IN = "You could not be signed in. Try again. If it happens again, ask for help and give the number below."
 
+NOT_RELAYED = (
+    "Daypass asked your sign-in service what it says to AWS about you, and cannot use the answer. Open the role once "
+    "more. If this happens again, ask for help and give the number below."
+)
+
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -98,22 +103,43 @@ def _has_something_waiting(request: HttpRequest, slug: str) -> bool:
     return any(name in request.COOKIES for name in ours) or bool(request.GET)
 
 
+def _answers_our_relay(request: HttpRequest, slug: str) -> bool:
+    """The cookie that whoever asked for an answer for AWS was given; it comes along with the post."""
+    from accounts.views.relay import PURPOSE, RELAY_COOKIE
+
+    request.answers = request.COOKIES.get(RELAY_COOKIE, "")  # type: ignore[attr-defined]
+    return saml.is_our_request_id(request.answers, slug, purpose=PURPOSE)  # type: ignore[attr-defined]
+
+
+def _has_a_relay_waiting(request: HttpRequest, slug: str) -> bool:
+    from accounts.views.relay import RELAY_ANSWER_COOKIE
+
+    return RELAY_ANSWER_COOKIE in request.COOKIES or settings.SESSION_COOKIE_NAME in request.COOKIES
+
+
 DOORS = {
     "start": Door("", ("POST",)),
     "acs": Door(Protocol.SAML, ("POST",), _answers_our_request),
     "finish": Door(Protocol.SAML, ("GET",), _has_something_waiting),
     "confirm": Door(Protocol.SAML, ("GET", "HEAD", "POST"), _has_something_waiting),
     "sls": Door(Protocol.SAML, ("GET", "POST")),
+    "aws": Door("", ("POST",), _answers_our_relay),
+    "aws-finish": Door("", ("GET",), _has_a_relay_waiting),
     "callback": Door(Protocol.OIDC, ("GET",), _has_our_state),
     "back-channel": Door(Protocol.OIDC, ("POST",)),
 }
 
 _ADDRESSES = re.compile(
-    r"/saml/(?P<saml>[-a-zA-Z0-9_]+)/(?P<saml_door>acs|acs/finish|acs/confirm|sls)/"
+    r"/saml/(?P<saml>[-a-zA-Z0-9_]+)/(?P<saml_door>acs|acs/finish|acs/confirm|sls|aws|aws/finish)/"
     r"|/oidc/(?P<oidc>[-a-zA-Z0-9_]+)/(?P<oidc_door>callback|logout)/"
     r"|/sign-in/(?P<start>(?!local/|test/)[-a-zA-Z0-9_]+)/"
 )
-_NAMES = {"acs/finish": "finish", "acs/confirm": "confirm", "logout": "back-channel"}
+_NAMES = {
+    "acs/finish": "finish",
+    "acs/confirm": "confirm",
+    "aws/finish": "aws-finish",
+    "logout": "back-channel",
+}
 
 
 def door_of(path: str) -> tuple[str, str] | None:
@@ -182,7 +208,7 @@ def _not_to_be_read(
     try:
         if not proof(request, slug) or _answered_too_often(request):
             return _NOTHING_OF_OURS[door]
-        if door in ("acs", "callback"):
+        if door in ("acs", "aws", "callback"):
             spend(_budget(request, slug), counted_address(request))
     except SignInRefused as error:
         status = 503 if error.code == "busy" else 403
@@ -217,6 +243,13 @@ _NOTHING_OF_OURS = {
         "state_unknown",
         "Daypass did not begin this sign-in, or began it more than ten minutes ago.",
     ),
+    "aws": _Refusal(
+        403,
+        "unsolicited",
+        "This browser asked for no answer for AWS, or more than ten minutes ago. Answers for AWS are asked for in "
+        "Daypass: let people begin there, and not at the application's link.",
+    ),
+    "aws-finish": _Refusal(403, "state_unknown", "There is no answer for AWS waiting."),
     "finish": _Refusal(403, "state_unknown", "There is no answer waiting for this browser."),
     "confirm": _Refusal(403, "state_unknown", "There is no arrival waiting for this browser."),
 }
@@ -262,10 +295,12 @@ def _refuse(request: HttpRequest, slug: str, rule: Door, refusal: _Refusal) -> H
     if recorded.of_address > settings.DAYPASS_REFUSALS_PER_ADDRESS:
         return _wait(recorded.reference)
     busy = refusal.status == 503
+    relaying = rule in (DOORS["aws"], DOORS["aws-finish"])
     return refusals.page(
-        BUSY if busy else NOT_SIGNED_IN,
+        BUSY if busy else NOT_RELAYED if relaying else NOT_SIGNED_IN,
         reference=recorded.reference,
-        again=reverse("sign_in") + "?stay=1",
+        again="" if relaying else reverse("sign_in") + "?stay=1",
+        relaying=relaying,
         status=refusal.status,
         retry_after=LANE if busy else 0,
     )
@@ -301,7 +336,7 @@ def turn(request: HttpRequest, slug: str) -> Iterator[None]:
         try:
             yield
         except DaypassError as error:
-            if door in ("acs", "callback") and error.code not in _NOT_BAD:
+            if door in ("acs", "aws", "callback") and error.code not in _NOT_BAD:
                 note_bad(_budget(request, slug), counted_address(request))
             raise
 

@@ -401,6 +401,47 @@ class RelayedToken(models.Model):
         return f"relayed token of session {self.session_id}"
 
 
+class RelayApplication(models.Model):
+    """The application for AWS that a company has at its identity provider, whose assertions are passed on there.
+
+    It is the same directory of the same people as the provider they sign in with, and mostly has an entity id and a
+    certificate of its own. A `subject_attribute` of "" means the NameID.
+    """
+
+    provider = models.OneToOneField(
+        IdentityProvider, on_delete=models.CASCADE, related_name="relay_application"
+    )
+    partition = models.CharField(max_length=12, default="aws")
+    entity_id = models.CharField(max_length=1024)
+    certificates = models.JSONField(default=list)
+    start_url = models.CharField(max_length=1024)
+    subject_attribute = models.CharField(max_length=512, blank=True)
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "AWS application"
+
+    def __str__(self) -> str:
+        return f"AWS application of {self.provider.name}"
+
+
+class RelayedAssertion(models.Model):
+    """What an AWS application said of the person of a browser session: sealed, for minutes. As RelayedToken otherwise.
+
+    roles: pairs of role ARN and SAML provider ARN, as its Role attribute lists them.
+    """
+
+    session = models.OneToOneField(ProviderSession, on_delete=models.CASCADE, related_name="+")
+    reference = models.CharField(max_length=64, unique=True)
+    sealed = models.TextField()
+    roles = models.JSONField(default=list)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"relayed assertion of session {self.session_id}"
+
+
 class SignInTest(models.Model):
     """A test sign-in: what arrived from the provider and what it became. Grants nothing; kept for an hour."""
 

@@ -10,7 +10,15 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from accounts.identity import GroupRef, Principal, Proof
-from accounts.models import IdentityProvider, Membership, Person, RelayedToken, SignInTest
+from accounts.models import (
+    IdentityProvider,
+    Membership,
+    Person,
+    RelayApplication,
+    RelayedAssertion,
+    RelayedToken,
+    SignInTest,
+)
 from broker.prepared import Prepared
 
 _memberships_of = Prepared(
@@ -101,5 +109,27 @@ def relayed_token_until(principal: Principal) -> datetime | None:
             session__provider_id=principal.proof.provider_id,
         )
         .values_list("expires_at", flat=True)
+        .first()
+    )
+
+
+def relayed_assertion(principal: Principal) -> tuple[datetime, frozenset[str]] | None:
+    """Until when, and for which roles, the AWS application's answer of this session can be passed on."""
+    if not principal.relay:
+        return None
+    row = RelayedAssertion.objects.filter(
+        reference=principal.relay,
+        session__person_id=principal.person_id,
+        session__provider_id=principal.proof.provider_id,
+        session__provider__relay_application__enabled=True,
+    ).first()
+    return None if row is None else (row.expires_at, frozenset(role for role, _ in row.roles))
+
+
+def find_application(slug: str) -> RelayApplication | None:
+    """The AWS application of a provider, when both are switched on."""
+    return (
+        RelayApplication.objects.select_related("provider")
+        .filter(provider__slug=slug, provider__enabled=True, enabled=True)
         .first()
     )

@@ -240,14 +240,19 @@ def page(
     reference: str = "",
     again: str = "",
     leaving: bool = False,
+    relaying: bool = False,
     status: int,
     retry_after: int = 0,
 ) -> HttpResponse:
     """The page for everything that ends at a door: what to do, and the number. leaving: it was the way out.
 
+    relaying: it was an answer for AWS, and whoever is signed in still is.
+
     It is drawn once for each message and only filled in afterwards, so that refusing costs next to nothing.
     """
-    drawn = _drawn("accounts/problem.html", message, bool(reference), bool(again), leaving)
+    drawn = _drawn(
+        "accounts/problem.html", message, bool(reference), bool(again), leaving, relaying
+    )
     drawn = drawn.replace(_PLACE.format("reference"), escape(reference))
     drawn = drawn.replace(_PLACE.format("again"), escape(again))
     response = HttpResponse(drawn, status=status)
@@ -262,13 +267,21 @@ def nothing_here() -> HttpResponse:
     return HttpResponse(_drawn("404.html", "", False, False), status=404)
 
 
-def _drawn(template: str, message: str, reference: bool, again: bool, leaving: bool = False) -> str:
+def _drawn(
+    template: str,
+    message: str,
+    reference: bool,
+    again: bool,
+    leaving: bool = False,
+    relaying: bool = False,
+) -> str:
     key = (
         template,
         message,
         str(reference),
         str(again),
         str(leaving),
+        str(relaying),
         settings.DAYPASS_COMPANY,
         settings.DAYPASS_HELP_URL,
         settings.DAYPASS_HELP_TEXT,
@@ -282,6 +295,7 @@ def _drawn(template: str, message: str, reference: bool, again: bool, leaving: b
             "reference": _PLACE.format("reference") if reference else "",
             "again": _PLACE.format("again") if again else "",
             "leaving": leaving,
+            "relaying": relaying,
         }
         found = _pages[key] = render_to_string(template, context, request=HttpRequest())
     return found

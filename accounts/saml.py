@@ -76,6 +76,7 @@ __all__ = [
     "LogoutAsked",
     "Provider",
     "ServiceProvider",
+    "Us",
     "VerifiedResponse",
     "check_redirect_signature",
     "in_response_to",
@@ -90,6 +91,7 @@ __all__ = [
     "sign_in_url",
     "verify_logout_request",
     "verify_logout_response",
+    "verify_passing",
     "verify_response",
 ]
 
@@ -312,6 +314,32 @@ def verify_response(
         "now": now.isoformat(),
     }
     answer = room.room().ask("response", said, provider=sp.slug, unwrap=unwrap)
+    try:
+        return wire.read_response(answer)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _nonsense() from None
+
+
+def verify_passing(
+    unverified_message: str, *, us: Us, provider: Provider, slug: str, now: datetime
+) -> VerifiedResponse:
+    """A response that is made out to AWS and only passes through: `us.entity_id` and `us.recipients` are AWS's.
+
+    Read in the same room, by the same rules as one for us, but that nothing was asked for by a request. The moment
+    after which AWS would not take it stands in the evidence as "until". Raises SignInRefused.
+    """
+    if not us.recipients:
+        raise ValueError("a message that passes through is made out to somebody else")
+    if len(unverified_message) > MAX_MESSAGE:
+        raise refused("The message is empty or too long.")
+    said = {
+        "message": unverified_message,
+        "us": wire.write_us(us),
+        "provider": wire.write_provider(provider),
+        "expected_request": None,
+        "now": now.isoformat(),
+    }
+    answer = room.room().ask("response", said, provider=slug)
     try:
         return wire.read_response(answer)
     except (ValueError, KeyError, TypeError, AttributeError):

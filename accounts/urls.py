@@ -19,6 +19,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("saml/<slug:slug>/acs/finish/", views.saml_acs_finish, name="saml_acs_finish"),
     path("saml/<slug:slug>/acs/confirm/", views.saml_confirm, name="saml_confirm"),
     path("saml/<slug:slug>/sls/", views.saml_sls, name="saml_sls"),
+    path("saml/<slug:slug>/aws/", views.relay_aws, name="relay_aws"),
+    path("saml/<slug:slug>/aws/finish/", views.relay_aws_finish, name="relay_aws_finish"),
+    path("relay/<slug:slug>/", views.relay_start, name="relay_start"),
     path("oidc/<slug:slug>/callback/", views.oidc_callback, name="oidc_callback"),
     path("oidc/<slug:slug>/logout/", views.oidc_logout, name="oidc_logout"),
 ]

@@ -25,6 +25,7 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Identity providers",
         (
             ("Identity providers", "accounts_identityprovider_changelist"),
+            ("AWS applications", "accounts_relayapplication_changelist"),
             ("What they say anew", "accounts_providerproposal_changelist"),
         ),
     ),

@@ -47,6 +47,21 @@ def sign_in_refused(event: events.SignInRefused) -> None:
     )
 
 
+def relay_kept(event: events.RelayKept) -> None:
+    record(
+        Kind.RELAY_KEPT,
+        actor=Actor(id=str(event.person_id), name=event.handle),
+        subject=Subject("person", str(event.person_id)),
+        data={
+            "provider": event.provider,
+            "roles": list(event.roles),
+            "evidence": dict(event.evidence),
+        },
+        address=event.address,
+        at=event.at,
+    )
+
+
 def signed_out(event: events.SignedOut) -> None:
     record(
         Kind.SIGN_OUT,

@@ -33,6 +33,8 @@ STRANGERS = {
     "saml_acs_finish": "takes the kept answer, of the browser that brought it",
     "saml_confirm": "asks before a sign-in that began at the provider",
     "saml_sls": "takes signed logout messages",
+    "relay_aws": "takes answers for AWS that somebody here asked for",
+    "relay_aws_finish": "takes the kept one, of the session that asked",
     "oidc_callback": "takes authorization responses",
     "oidc_logout": "takes signed logout tokens",
     "openid_configuration": "public by its nature",
@@ -42,7 +44,7 @@ STRANGERS = {
 """Address -> why a stranger may knock."""
 
 PEOPLE = {"home", "role", "pin", "open_console", "get_keys", "go", "sessions", "live"}
-PEOPLE |= {"session_end"}
+PEOPLE |= {"session_end", "relay_start"}
 STAFF = {"provider_test_start", "provider_test_result"}
 BREAK_GLASS = "mfa_ account_"
 """Names that begin so: only for the local account."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from accounts.admin import groups, own_keys, people, proposals, providers
+from accounts.admin import applications, groups, own_keys, people, proposals, providers
 
-__all__ = ["groups", "own_keys", "people", "proposals", "providers"]
+__all__ = ["applications", "groups", "own_keys", "people", "proposals", "providers"]

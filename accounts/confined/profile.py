@@ -90,7 +90,11 @@ def check_profile(
     """The profile on the response and the assertion as it was signed; what it says, and what was looked at."""
     assertion = signed.element
     oldest = MAX_AGE + SKEW if expected_request else UNSOLICITED_AGE
-    same(envelope.get("Destination"), us.acs, "The response's Destination")
+    if us.recipients:
+        oldest = MAX_AGE  # as long as AWS takes it
+        among(envelope.get("Destination"), (us.acs, *us.recipients), "The response's Destination")
+    else:
+        same(envelope.get("Destination"), us.acs, "The response's Destination")
     same(envelope.get("InResponseTo"), expected_request, "The response's InResponseTo")
     issued = {}
     for element, what in ((envelope, "response"), (assertion, "assertion")):
@@ -125,6 +129,9 @@ def check_profile(
     if session_index:
         logout["session_index"] = session_index[:512]
     assertion_id = assertion.get("ID", "")
+    ends_for_others = min(
+        (issued["assertion"] + MAX_AGE, confirmed_until, *((expires,) if expires else ()))
+    )
     answered = (
         f"the request of this browser, {expected_request}"
         if expected_request
@@ -133,7 +140,7 @@ def check_profile(
     checks = [
         ("Issuer", provider.entity_id),
         ("Audience", us.entity_id),
-        ("Destination and recipient", us.acs),
+        ("Destination and recipient", us.recipients[0] if us.recipients else us.acs),
         ("It answers", answered),
         ("Status", "Success"),
         ("Issued", clock(issued["assertion"])),
@@ -155,6 +162,7 @@ def check_profile(
                 "issued_id": assertion_id[:128],
                 "sha256": signed.sha256,
                 "request_id": expected_request or "",
+                **({"until": ends_for_others.isoformat()} if us.recipients else {}),
             },
             "logout": logout,
         },
@@ -199,16 +207,19 @@ def _confirmation(
     confirmation = one(subject, "SubjectConfirmation")
     same(confirmation.get("Method"), BEARER, "The confirmation's method")
     data = one(confirmation, "SubjectConfirmationData")
-    same(data.get("Recipient"), us.acs, "The confirmation's Recipient")
+    if us.recipients:
+        among(data.get("Recipient"), us.recipients, "The confirmation's Recipient")
+    else:
+        same(data.get("Recipient"), us.acs, "The confirmation's Recipient")
     same(data.get("InResponseTo"), expected_request, "The confirmation's InResponseTo")
     if data.get("NotBefore") is not None:
         raise refused("The confirmation has a NotBefore, which the profile forbids.")
     expires = instant(data.get("NotOnOrAfter"), "The confirmation's NotOnOrAfter")
     if expires <= now - SKEW:
         raise refused("The confirmation has expired.", "Check the clocks of both sides.")
-    longest = MAX_VALIDITY if expected_request else UNSOLICITED_VALIDITY
+    longest = MAX_VALIDITY if expected_request or us.recipients else UNSOLICITED_VALIDITY
     if expires > now + longest + SKEW:  # an hour by a clock that is a little fast is an hour
-        told = "an hour" if expected_request else "ten minutes"
+        told = "an hour" if longest == MAX_VALIDITY else "ten minutes"
         raise refused(f"The confirmation is valid for more than {told}.")
     return expires
 
@@ -285,6 +296,12 @@ def same(found: str | None, expected: str | None, what: str) -> None:
     """Exact equality, where None means that there is none. Raises SignInRefused."""
     if found != expected:
         raise refused(f"{what} is {found!r}; expected {expected!r}.")
+
+
+def among(found: str | None, expected: tuple[str, ...], what: str) -> None:
+    """Exact equality with one of several. Raises SignInRefused."""
+    if found not in expected:
+        raise refused(f"{what} is {found!r}; expected one of {', '.join(map(repr, expected))}.")
 
 
 _INSTANT = re.compile(

@@ -56,11 +56,16 @@ def refused(cause: str, remedy: str = "", *, code: str = "saml_refused") -> Sign
 
 @dataclass(frozen=True, slots=True)
 class Us:
-    """Daypass as one provider addresses it: what a message has to name, exactly."""
+    """Daypass as one provider addresses it: what a message has to name, exactly.
+
+    recipients: where a message is for somebody else and only passes through us, the addresses of theirs that it has to
+    be made out to; entity_id is then theirs as well, and acs the door of ours that it was posted to.
+    """
 
     entity_id: str
     acs: str
     sls: str
+    recipients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,12 @@ def read_frame(read: Callable[[int], bytes]) -> dict[str, Any] | None:
 
 
 def write_us(us: Us) -> dict[str, Any]:
-    return {"entity_id": us.entity_id, "acs": us.acs, "sls": us.sls}
+    return {
+        "entity_id": us.entity_id,
+        "acs": us.acs,
+        "sls": us.sls,
+        "recipients": list(us.recipients),
+    }
 
 
 def read_us(document: Mapping[str, Any]) -> Us:
@@ -61,6 +66,7 @@ def read_us(document: Mapping[str, Any]) -> Us:
         entity_id=_text(document, "entity_id"),
         acs=_text(document, "acs"),
         sls=_text(document, "sls"),
+        recipients=_texts(document["recipients"]),
     )
 
 

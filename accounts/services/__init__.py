@@ -6,6 +6,7 @@ transaction that made it happen (accounts/events.py), so that it stands or falls
 
 from __future__ import annotations
 
+from accounts.services.applications import delete_application, save_application
 from accounts.services.clearing import clear_expired
 from accounts.services.common import By, new_reference
 from accounts.services.expiry import Ending, endings, warn_expiring
@@ -65,9 +66,11 @@ from accounts.services.refreshing import (
 from accounts.services.relaying import (
     RelayOver,
     clear_relayed,
+    keep_assertion,
     keep_token,
     relay_for,
     relay_reference,
+    relayed_assertion,
     relayed_token,
     somebody_relays,
 )
@@ -97,6 +100,7 @@ __all__ = [
     "consume",
     "create_oidc_provider",
     "create_provider_from_metadata",
+    "delete_application",
     "dismiss_proposal",
     "end_by_provider",
     "endings",
@@ -107,6 +111,7 @@ __all__ = [
     "forgets_secret",
     "give_handle",
     "in_words",
+    "keep_assertion",
     "keep_token",
     "new_reference",
     "note_session",
@@ -118,11 +123,13 @@ __all__ = [
     "register_group",
     "relay_for",
     "relay_reference",
+    "relayed_assertion",
     "relayed_token",
     "remove_key",
     "reseal",
     "retire_key",
     "saml_provider",
+    "save_application",
     "save_provider",
     "service_provider",
     "service_provider_key",

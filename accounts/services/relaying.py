@@ -1,5 +1,7 @@
 """What an employee's own provider gave for AWS, kept for as long as it can be passed on there.
 
+Two things are: the ID token of the sign-in, and the assertion of an application that the company made for AWS.
+
 A company whose AWS roles already trust its own provider has that provider's ID token passed on in place of one of
 Daypass's. To AWS such a token is as good as a password while it lives. So it is kept only where somebody has use for
 it, only sealed, for one browser session of one person, until shortly before its own end; it goes with that session,
@@ -9,7 +11,7 @@ and leaves only towards AWS.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import NoReturn, SupportsIndex
 from uuid import UUID
@@ -17,7 +19,7 @@ from uuid import UUID
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.identity import Principal
-from accounts.models import IdentityProvider, ProviderSession, RelayedToken
+from accounts.models import IdentityProvider, ProviderSession, RelayedAssertion, RelayedToken
 from broker.errors import DaypassError
 from broker.sealing import seal, unseal
 
@@ -25,7 +27,11 @@ MARGIN = timedelta(seconds=60)
 """A token is taken for over this long before it is: the way to AWS takes time, and clocks differ."""
 
 LONGEST_TOKEN = 20_000
-"""AWS takes no longer WebIdentityToken."""
+LONGEST_ASSERTION = 100_000
+"""Characters: AWS takes no longer WebIdentityToken, and no longer SAMLAssertion."""
+
+ASSERTION_MARGIN = timedelta(seconds=15)
+"""The same for an assertion, which lives for five minutes in all."""
 
 
 class RelayOver(DaypassError):
@@ -81,27 +87,31 @@ def keep_token(
 
 
 class Relayed:
-    """An ID token on its way to AWS. Its text never shows in a repr, a log line, a pickle or a copy.
+    """A token or assertion on its way to AWS. Its text never shows in a repr, a log line, a pickle or a copy.
 
-    issuer, client_id: who made it, and for whom; what a role's trust has to name.
+    issuer: who made it. audience: for whom, where it is a token. provider_arn: of the SAML provider in the role's
+    account that knows its maker, where it is an assertion.
     """
 
-    __slots__ = ("_text", "client_id", "issuer")
+    __slots__ = ("_text", "audience", "issuer", "provider_arn")
 
-    def __init__(self, text: str, *, issuer: str, client_id: str) -> None:
+    def __init__(
+        self, text: str, *, issuer: str, audience: str = "", provider_arn: str = ""
+    ) -> None:
         self._text = text
         self.issuer = issuer
-        self.client_id = client_id
+        self.audience = audience
+        self.provider_arn = provider_arn
 
     def reveal(self) -> str:
-        """The token itself, for AWS and for nobody else."""
+        """The text itself, for AWS and for nobody else."""
         return self._text
 
     def __repr__(self) -> str:
-        return "<relayed token, masked>"
+        return "<relayed, masked>"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("a relayed token is neither pickled nor copied")
+        raise TypeError("what is relayed is neither pickled nor copied")
 
 
 @sensitive_variables()
@@ -126,15 +136,80 @@ def relayed_token(principal: Principal, provider_id: UUID, *, now: datetime) -> 
         raise RelayOver(cause="The browser session holds no valid token of the role's provider.")
     text = unseal(row.sealed, place=_place(principal.relay, principal.person_id)).decode()
     provider = row.session.provider
-    return Relayed(text, issuer=provider.issuer, client_id=provider.client_id)
+    return Relayed(text, issuer=provider.issuer, audience=provider.client_id)
+
+
+@sensitive_variables()
+def keep_assertion(
+    session: ProviderSession,
+    message: str,
+    *,
+    roles: Iterable[tuple[str, str]],
+    expires: datetime,
+    now: datetime,
+) -> bool:
+    """Keep a verified response, as it was posted to the byte, in place of an earlier one. False when it is over.
+
+    expires: when AWS would not take it any more. roles: its role and SAML provider ARNs.
+    """
+    ends = expires - ASSERTION_MARGIN
+    if ends <= now:
+        return False
+    reference = relay_reference(session.session_key)
+    RelayedAssertion.objects.update_or_create(
+        session=session,
+        defaults={
+            "reference": reference,
+            "sealed": seal(
+                message.encode(), place=_place(reference, session.person_id, "assertion")
+            ),
+            "roles": [list(pair) for pair in roles],
+            "expires_at": ends,
+        },
+    )
+    return True
+
+
+@sensitive_variables()
+def relayed_assertion(
+    principal: Principal, provider_id: UUID, role_arn: str, *, now: datetime
+) -> Relayed:
+    """The response that this very browser session brought, for a role that it lists; as `relayed_token`.
+
+    Raises RelayOver, KeyUnavailable.
+    """
+    row = (
+        RelayedAssertion.objects.filter(
+            reference=principal.relay,
+            session__person_id=principal.person_id,
+            session__provider_id=provider_id,
+            expires_at__gt=now,
+        )
+        .select_related("session__provider__relay_application")
+        .first()
+        if principal.relay and principal.proof.provider_id == provider_id
+        else None
+    )
+    provider_arn = dict(row.roles).get(role_arn) if row is not None else None
+    if row is None or provider_arn is None:
+        raise RelayOver(
+            "What your company's sign-in service gave Daypass for AWS has expired. Open the role once more.",
+            cause="The browser session holds no valid assertion that lists the role.",
+        )
+    place = _place(principal.relay, principal.person_id, "assertion")
+    issuer = row.session.provider.relay_application.entity_id
+    return Relayed(
+        unseal(row.sealed, place=place).decode(), issuer=issuer, provider_arn=provider_arn
+    )
 
 
 def clear_relayed(*, now: datetime) -> int:
     """Delete what is over; how many there were."""
-    gone, _ = RelayedToken.objects.filter(expires_at__lte=now).delete()
-    return gone
+    tokens, _ = RelayedToken.objects.filter(expires_at__lte=now).delete()
+    assertions, _ = RelayedAssertion.objects.filter(expires_at__lte=now).delete()
+    return tokens + assertions
 
 
-def _place(reference: str, person_id: UUID) -> str:
+def _place(reference: str, person_id: UUID, what: str = "token") -> str:
     """What a sealed value is bound to: this one session of this one person."""
-    return f"relayed-token:{reference}:{person_id}"
+    return f"relayed-{what}:{reference}:{person_id}"

@@ -71,6 +71,9 @@ def problem(
         case DaypassError() if getattr(request, "leaving", False):
             code, reason = error.code, whole(error)
             message, status, retry = NOT_SIGNED_OUT, status or 403, False
+        case SignInRefused() if getattr(request, "relaying", False):
+            code, reason = error.code, whole(error)
+            message, status, retry = limits.NOT_RELAYED, status or 403, False
         case SignInRefused() if error.retry:
             code, reason = error.code, whole(error)
             message, status = error.message, status or 403
@@ -95,6 +98,7 @@ def problem(
         reference=reference,
         again=again,
         leaving=getattr(request, "leaving", False),
+        relaying=getattr(request, "relaying", False),
         status=status,
         retry_after=after,
     )

@@ -64,6 +64,7 @@ WORDS: Mapping[str, str] = {
     Kind.PROVIDER_REFRESHED: "Provider refreshed",
     Kind.PROVIDER_REFRESH_FAILED: "Provider could not be refreshed",
     Kind.PROVIDER_RESEALED: "Client secret sealed anew",
+    Kind.RELAY_KEPT: "Provider's answer for AWS kept",
     Kind.ROLE_REFUSED: "Role refused",
     Kind.ROLE_AUTHORISED: "Role authorised",
     Kind.ROLE_BORROWED: "Role used by Daypass itself",

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     PROVIDER_REFRESHED = "provider.refreshed"
     PROVIDER_REFRESH_FAILED = "provider.refresh_failed"
     PROVIDER_RESEALED = "provider.resealed"
+    RELAY_KEPT = "relay.kept"
     ROLE_REFUSED = "role.refused"
     ROLE_AUTHORISED = "role.authorised"
     ROLE_BORROWED = "role.borrowed"
