@@ -14,7 +14,7 @@ from broker.entitlements import names
 from broker.entitlements.rules import Allowed, HandOver, RoleFacts, longest_of
 from broker.errors import DaypassError
 
-Trust = Literal["web_identity", "saml", "assume_role", "relayed_token"]
+Trust = Literal["web_identity", "saml", "assume_role", "relayed_token", "relayed_assertion"]
 
 SHORTEST = 900
 
@@ -37,14 +37,15 @@ class Plan:
     """One issue of credentials, decided to the last parameter.
 
     seconds: what AWS is asked for. chained: AssumeRole with the broker's own role. region "": the partition's home.
-    source_identity: "" where nobody tells AWS one: a relayed token is not ours to add to.
+    source_identity: "" where nobody tells AWS one: what is relayed is not ours to add to. With a relayed
+    assertion AWS also takes the session's name from there, and session_name is ours alone.
     saml_provider_arn, recipient and audience are for SAML trust. expected_arn: what AWS will call the session.
     """
 
     role: RoleFacts
     trust: Trust
     hand_over: HandOver
-    mapping_id: UUID
+    mapping_id: UUID | None
     session_name: str
     source_identity: str
     subject: str
@@ -83,7 +84,7 @@ def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
         hand_over=allowed.hand_over,
         mapping_id=allowed.mapping_id,
         session_name=name,
-        source_identity="" if trust == "relayed_token" else source_identity(principal.handle),
+        source_identity="" if trust.startswith("relayed") else source_identity(principal.handle),
         subject=str(principal.person_id),
         seconds=seconds,
         chained=chained,

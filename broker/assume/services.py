@@ -28,7 +28,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts.identity import Principal
 from accounts.models import Person
-from accounts.services import relayed_token
+from accounts.services import relayed_assertion, relayed_token
 from broker.assume import rules
 from broker.assume.rules import Loan, Plan
 from broker.audit.rules import Kind
@@ -343,13 +343,15 @@ def _ask_sts(planned: Plan, principal: Principal) -> sts.StsAnswer:
                 transitive_tag_keys=planned.transitive_tag_keys,
             )
         case "relayed_token":
-            return _relayed(call, planned, principal)
+            return _relayed_token(call, planned, principal)
+        case "relayed_assertion":
+            return _relayed_assertion(call, planned, principal)
         case _:
             assert_never(planned.trust)
 
 
 @sensitive_variables()
-def _relayed(call: sts.RoleCall, planned: Plan, principal: Principal) -> sts.StsAnswer:
+def _relayed_token(call: sts.RoleCall, planned: Plan, principal: Principal) -> sts.StsAnswer:
     """With the ID token of this very sign-in, fetched now, and gone from here when AWS has answered."""
     assert planned.role.relay_provider_id is not None  # decide() refuses a role without
     relayed = relayed_token(principal, planned.role.relay_provider_id, now=timezone.now())
@@ -358,7 +360,23 @@ def _relayed(call: sts.RoleCall, planned: Plan, principal: Principal) -> sts.Sts
         relayed.reveal,
         issuer=relayed.issuer,
         source_identity=False,
-        relayed_for=relayed.client_id,
+        relayed_for=relayed.audience,
+    )
+
+
+@sensitive_variables()
+def _relayed_assertion(call: sts.RoleCall, planned: Plan, principal: Principal) -> sts.StsAnswer:
+    """With the response that this very browser session brought, as it was posted."""
+    assert planned.role.relay_provider_id is not None  # decide() refuses a role without
+    relayed = relayed_assertion(
+        principal, planned.role.relay_provider_id, planned.role.arn, now=timezone.now()
+    )
+    return sts.with_saml(
+        call,
+        relayed.reveal,
+        provider_arn=relayed.provider_arn,
+        source_identity=False,
+        relayed_from=relayed.issuer,
     )
 
 
@@ -494,7 +512,7 @@ def _about(opened: OpenSession) -> sessions.About:
             "session_name": planned.session_name,
             "source_identity": planned.source_identity,
             "seconds": planned.seconds,
-            "mapping_id": str(planned.mapping_id),
+            "mapping_id": str(planned.mapping_id or ""),
         },
     )
 
@@ -531,7 +549,7 @@ def _verdict(
         ],
     }
     if isinstance(decision, Allowed):
-        data["mapping_id"] = str(decision.mapping_id)
+        data["mapping_id"] = str(decision.mapping_id or "")
         data["seconds"] = decision.seconds
         data["session_id"] = str(session_id) if session_id else ""
     else:

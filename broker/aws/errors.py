@@ -24,8 +24,10 @@ Action = Literal[
     "AssumeRole",
     "getSigninToken",
     "RelayedToken",
+    "RelayedAssertion",
 ]
-"""RelayedToken: AssumeRoleWithWebIdentity, with a token that a company's own provider made."""
+"""RelayedToken, RelayedAssertion: AssumeRoleWithWebIdentity and AssumeRoleWithSAML, with what a company's own provider
+made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Asked:
     """What was asked of AWS, as far as it explains a refusal. Never a token, an assertion or a key.
 
     trusted: who the role's trust policy has to name: the issuer URL, the SAML provider's ARN, "" for AssumeRole.
-    audience: for whom a relayed token was made, which is what the provider in the account has to list.
+    audience: for whom a relayed token was made, which is what the provider in the account has to list; who made a
+    relayed assertion.
     """
 
     action: Action
@@ -114,6 +117,7 @@ _WEB = "AssumeRoleWithWebIdentity"
 _SAML = "AssumeRoleWithSAML"
 _PLAIN = "AssumeRole"
 _RELAYED = "RelayedToken"
+_ASSERTED = "RelayedAssertion"
 
 RULES: tuple[Rule, ...] = (
     # A token that the company's own provider made: what is wrong is between that provider and the account.
@@ -179,6 +183,42 @@ RULES: tuple[Rule, ...] = (
             "If it is often: synchronise the clock of the broker's machine (NTP) and look at the provider's.",
         ),
         actions=_RELAYED,
+    ),
+    _rule(
+        _DENIED,
+        Meaning(
+            "aws_relayed_assertion_denied",
+            _NOT_LET_IN,
+            "The trust policy of {role} does not let in the assertion of the company's own AWS application.",
+            "Check, in this order: (1) the role exists under exactly the ARN that the application's Role attribute "
+            "says; (2) its trust policy has a statement with Principal Federated = {trusted}; (3) that statement "
+            "allows {actions}, and sts:TagSession and sts:SetSourceIdentity where the assertion carries tags or a "
+            "source identity; (4) its condition on SAML:aud lists the Recipient of the assertion; (5) no service "
+            "control policy denies it.",
+        ),
+        actions=_ASSERTED,
+    ),
+    _rule(
+        "ExpiredToken ExpiredTokenException",
+        Meaning(
+            "aws_relayed_assertion_expired",
+            "What your company's sign-in service said is too old for AWS. Open the role once more.",
+            "AWS takes an assertion for five minutes from its issue, and found this one of {audience} older.",
+            "If it is often: synchronise the clocks of the provider and of the broker's machine (NTP).",
+        ),
+        actions=_ASSERTED,
+    ),
+    _rule(
+        "InvalidIdentityToken InvalidIdentityTokenException AuthSamlInvalidSamlResponseException",
+        Meaning(
+            "aws_relayed_assertion_refused",
+            _NOT_LET_IN,
+            "AWS refused the assertion of {audience} for {role}.",
+            "Compare the SAML provider {trusted} with the company's AWS application: the metadata that was uploaded "
+            "there has to be its current one, the audience AWS's, and the attribute RoleSessionName 2 to 64 letters, "
+            "digits and _+=,.@-",
+        ),
+        actions=_ASSERTED,
     ),
     _rule(
         _DENIED,
@@ -734,7 +774,7 @@ def from_botocore(error: Exception) -> bool:
 
 
 def _actions(asked: Asked) -> str:
-    wanted = [f"sts:{_WEB if asked.action == _RELAYED else asked.action}"]
+    wanted = [f"sts:{ {_RELAYED: _WEB, _ASSERTED: _SAML}.get(asked.action, asked.action) }"]
     if asked.tag_keys:
         wanted.append("sts:TagSession")
     if asked.source_identity:

@@ -112,13 +112,16 @@ def with_saml(
     provider_arn: str,
     tag_keys: tuple[str, ...] = (),
     source_identity: bool = True,
+    relayed_from: str = "",
 ) -> StsAnswer:
     """AssumeRoleWithSAML, unsigned. `assertion` signs a fresh SAML response (base64) for every try.
 
-    Session name, tags and source identity travel in the assertion. Raises AwsError, AwsUnavailable, and whatever
+    Session name, tags and source identity travel in the assertion. relayed_from: it is not ours but this issuer's own,
+    which only explains a refusal. Raises AwsError, AwsUnavailable, and whatever
     `assertion` raises.
     """
-    asked = _asked(call, "AssumeRoleWithSAML", provider_arn, tag_keys, source_identity)
+    action: Action = "RelayedAssertion" if relayed_from else "AssumeRoleWithSAML"
+    asked = _asked(call, action, provider_arn, tag_keys, source_identity, audience=relayed_from)
     return _obtain(
         "unsigned",
         call,

@@ -470,12 +470,14 @@ class RoleFields(forms.Form):
         "CloudTrail shows it; a trust policy may ask for its form.",
     )
     relay_provider_id = forms.ModelChoiceField(
-        IdentityProvider.objects.filter(protocol=Protocol.OIDC),
-        label="Whose ID token",
+        IdentityProvider.objects.filter(
+            Q(protocol=Protocol.OIDC) | Q(relay_application__isnull=False)
+        ),
+        label="Whose word is relayed",
         required=False,
         empty_label="None",
-        help_text="Only for a relayed ID token: who issues it. The session gets neither source identity nor tags, "
-        "which Daypass cannot add to somebody else's token.",
+        help_text="Only for relayed trust: the provider whose ID token, or whose AWS application's assertion, the role "
+        "trusts. Daypass adds neither source identity nor tags to another's word.",
     )
     sensitive = forms.BooleanField(
         label="Sensitive",
@@ -635,6 +637,7 @@ class AwsRoleAdmin(DaypassAdmin):
             "saml": "SAML",
             "assume_role": "AssumeRole",
             "relayed_token": "relayed ID token",
+            "relayed_assertion": "relayed assertion",
         }[role.trust]
 
     @admin.display(description="longest", ordering="max_seconds")

@@ -30,7 +30,8 @@ LONGEST_TAG_KEY = 128
 SHORTEST_SIGN_IN_AGE = 60
 LONGEST_SIGN_IN_AGE = 30 * 86400
 
-TRUSTS = ("web_identity", "saml", "assume_role", "relayed_token")
+TRUSTS = ("web_identity", "saml", "assume_role", "relayed_token", "relayed_assertion")
+RELAYED = ("relayed_token", "relayed_assertion")
 CONSOLES = ("federation", "saml_form")
 COLOURS = ("red", "amber", "green", "blue", "violet", "grey")
 
@@ -290,14 +291,12 @@ def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
             "external_id",
             "Only AssumeRole takes an external id; leave it empty or change the trust.",
         )
-    if draft.trust == "relayed_token" and draft.relay_provider_id is None:
-        checks.wrong(
-            "relay_provider_id", "Choose the identity provider whose tokens the role trusts."
-        )
-    if draft.trust != "relayed_token" and draft.relay_provider_id is not None:
+    if draft.trust in RELAYED and draft.relay_provider_id is None:
+        checks.wrong("relay_provider_id", "Choose the identity provider that the role trusts.")
+    if draft.trust not in RELAYED and draft.relay_provider_id is not None:
         checks.wrong(
             "relay_provider_id",
-            "Only a relayed ID token is somebody else's; choose none or change the trust.",
+            "Only what is relayed is somebody else's word; choose none or change the trust.",
         )
     external_id = _external_id(checks, draft.external_id)
     checks.between("max_seconds", draft.max_seconds, least=SHORTEST_SECONDS, most=LONGEST_SECONDS)

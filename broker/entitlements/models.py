@@ -45,6 +45,10 @@ class Environment(models.Model):
         return self.name
 
 
+RELAYED = ("relayed_token", "relayed_assertion")
+"""Trusts in which a company's own provider speaks for the person."""
+
+
 class AwsAccount(models.Model):
     """One AWS account that people may be let into."""
 
@@ -126,6 +130,10 @@ class AwsRole(models.Model):
             "relayed_token",
             "Relayed ID token: the role trusts the company's own OpenID Connect provider",
         )
+        RELAYED_ASSERTION = (
+            "relayed_assertion",
+            "Relayed SAML assertion: the company's own application for AWS says who may use the role",
+        )
 
     class Console(models.TextChoices):
         FEDERATION = "federation", "Console link by the federation endpoint"
@@ -146,7 +154,7 @@ class AwsRole(models.Model):
         blank=True,
         on_delete=models.PROTECT,
         related_name="+",
-        help_text="Relayed only: the identity provider whose token the role trusts.",
+        help_text="Relayed only: the identity provider whose token or assertion the role trusts.",
     )
     session_name = models.CharField(
         "session name template",
@@ -181,8 +189,8 @@ class AwsRole(models.Model):
                 name="saml_form_needs_saml_trust",
             ),
             models.CheckConstraint(
-                condition=Q(trust="relayed_token", relay_provider__isnull=False)
-                | (~Q(trust="relayed_token") & Q(relay_provider__isnull=True)),
+                condition=Q(trust__in=RELAYED, relay_provider__isnull=False)
+                | (~Q(trust__in=RELAYED) & Q(relay_provider__isnull=True)),
                 name="relayed_trust_names_a_provider",
             ),
             models.CheckConstraint(

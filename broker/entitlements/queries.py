@@ -38,7 +38,7 @@ from django.db.models.functions import Cast, Concat
 
 from accounts.identity import GroupRef, Principal, Proof
 from accounts.models import DirectoryGroup, Membership, Person
-from accounts.queries import principal_of, relayed_token_until
+from accounts.queries import principal_of, relayed_assertion, relayed_token_until
 from broker.arns import parse_account_id
 from broker.entitlements import packing
 from broker.entitlements.models import AwsRole, Deny, MappingRole
@@ -65,6 +65,10 @@ MOST_CHARACTERS = 200
 """How much of a search is looked at; more says nothing more about a role."""
 
 RELAYED = AwsRole.Trust.RELAYED_TOKEN.value
+ASSERTED = AwsRole.Trust.RELAYED_ASSERTION.value
+
+MOST_ASSERTED = 400
+"""Roles of one assertion that are shown in a list; each of them opens by its own address."""
 
 # The columns of a role in the order of RoleFacts, and of a mapping in the order of MappingFacts.
 _ROLE = (
@@ -209,8 +213,68 @@ def load_snapshot(principal: Principal, role_id: UUID) -> Snapshot | None:
         role=role,
         mappings=tuple(_mapping_facts(row[len(_ROLE) : -1]) for row in rows),
         denies=_matching(_denies_of(principal.person_id), role_id, account),
-        relayed_until=relayed_token_until(principal) if role.trust == RELAYED else None,
+        **_relayed(principal, role),
     )
+
+
+def _relayed(principal: Principal, role: RoleFacts) -> dict[str, Any]:
+    """The part of a snapshot that says what this browser session has to pass on."""
+    match role.trust:
+        case "relayed_token":
+            return {"relayed_until": relayed_token_until(principal)}
+        case "relayed_assertion":
+            until, listed = relayed_assertion(principal) or (None, frozenset())
+            return {"relayed_until": until, "asserted": role.arn in listed}
+        case _:
+            return {}
+
+
+def asserted_roles(principal: Principal, *, now: datetime) -> tuple[RoleRow, ...]:
+    """The roles that the company's own AWS application lists for the person just now, by account and name."""
+    live = relayed_assertion(principal)
+    if live is None or live[0] <= now:
+        return ()
+    rows = (
+        _roles()
+        .filter(
+            arn__in=sorted(live[1])[:MOST_ASSERTED],
+            trust=ASSERTED,
+            relay_provider_id=principal.proof.provider_id,
+            enabled=True,
+            account__enabled=True,
+        )
+        .order_by("account__name", "account__account_id", "name")
+    )
+    denies = _denies_of(principal.person_id)
+    decided = (
+        _row(
+            principal,
+            Snapshot(
+                role=_role_facts(row[:-1]),
+                mappings=(),
+                denies=_matching(denies, row[0], row[-1]),
+                relayed_until=live[0],
+                asserted=True,
+            ),
+            now,
+        )
+        for row in rows
+    )
+    return tuple(row for row in decided if isinstance(row.console, Allowed) or row.console.visible)
+
+
+def application_of(principal: Principal) -> str:
+    """The part of its addresses of the provider whose AWS application gives roles that are in use; "" for none."""
+    if principal.proof.provider_id is None:
+        return ""
+    found = AwsRole.objects.filter(
+        trust=ASSERTED,
+        relay_provider_id=principal.proof.provider_id,
+        relay_provider__relay_application__enabled=True,
+        enabled=True,
+        account__enabled=True,
+    )
+    return found.order_by().values_list("relay_provider__slug", flat=True).first() or ""
 
 
 def relays_from(provider_id: UUID) -> bool:

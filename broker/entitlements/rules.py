@@ -114,19 +114,22 @@ class DenyFacts:
 class Snapshot:
     """Everything the decision looks at, loaded in one go: only what concerns this person and this role.
 
-    relayed_until: for a role with relayed trust, until when this sign-in's own token can be passed on; None: it cannot.
+    relayed_until: for a role with relayed trust, until when this session's own token or assertion can be passed on;
+    None: it cannot. asserted: for a relayed assertion, whether it lists the role.
     """
 
     role: RoleFacts
     mappings: tuple[MappingFacts, ...]
     denies: tuple[DenyFacts, ...]
     relayed_until: datetime | None = None
+    asserted: bool = False
 
 
 class NextStep(StrEnum):
     """What a refused person can do."""
 
     SIGN_IN_AGAIN = "sign_in_again"
+    ASK_PROVIDER = "ask_provider"
     USE_MFA = "use_mfa"
     USE_ALLOWED_NETWORK = "use_allowed_network"
     USE_OTHER_HAND_OVER = "use_other_hand_over"
@@ -152,6 +155,8 @@ class Reason:
 class Allowed:
     """Yes: by this mapping, for `seconds`, narrowed by these policies and tags. The only way into assume.
 
+    mapping_id None: no mapping of ours, but the live assertion of the company's own AWS application gives the role.
+
     seconds: what may be issued now. longest_seconds: the most that another ask could get, maybe by another mapping;
     for offering choices, never for issuing. ends_by: when the mapping itself ends; no session may outlive it.
     A role that Daypass assumes with a role of its own (chaining) gets one hour at most: that is in both.
@@ -159,7 +164,7 @@ class Allowed:
 
     role: RoleFacts
     hand_over: HandOver
-    mapping_id: UUID
+    mapping_id: UUID | None
     seconds: int
     longest_seconds: int
     session_policy: str
@@ -194,6 +199,7 @@ class Code(StrEnum):
     # speak for the person
     MAPPING_DECIDES = "mapping_decides"
     MAPPING_ALLOWS = "mapping_allows"
+    ASSERTED = "asserted"
     DENY_DISABLED = "deny_disabled"
     DENY_OVER = "deny_over"
     # speak against, whatever the mappings say
@@ -205,6 +211,8 @@ class Code(StrEnum):
     NO_MAPPING = "no_mapping"
     RELAY_OTHER_PROVIDER = "relay_other_provider"
     RELAY_OVER = "relay_over"
+    RELAY_NOT_ASKED = "relay_not_asked"
+    NOT_ASSERTED = "not_asserted"
     # one mapping does not count
     NOT_A_MEMBER = "not_a_member"
     OTHER_PROVIDER = "other_provider"
@@ -298,7 +306,12 @@ def decide(principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime) ->
 
     Every mapping and every deny of the snapshot appears in the reasons, the one that decided first. The order in
     which they stand in the snapshot does not matter.
+
+    A role with trust relayed_assertion is given by no mapping: whom the company's own AWS application lists it for may
+    use it while what it said lives, unless a deny in force, or what refuses everybody, says no.
     """
+    if snapshot.role.trust == "relayed_assertion":
+        return _decide_asserted(principal, ask, snapshot, now)
     verdicts = [
         _judge(principal, ask, snapshot.role, mapping, now) for mapping in snapshot.mappings
     ]
@@ -354,6 +367,55 @@ def decide(principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime) ->
         visible=principal.active and any(verdict.live for verdict in verdicts),
         reasons=reasons,
         wait_until=wait_until,
+    )
+
+
+def _decide_asserted(principal: Principal, ask: Ask, snapshot: Snapshot, now: datetime) -> Decision:
+    """The decision where the entitlement is the provider's own word of this moment."""
+    bans, idle_denies = _bans(snapshot.denies, now)
+    obstacles = _obstacles(principal, ask, snapshot, now)
+    longest = min(snapshot.role.max_seconds, LONGEST_SECONDS)
+    if ask.seconds is not None and ask.seconds > longest:
+        sentence = (
+            f"You asked for {duration(ask.seconds)}; you can have {duration(longest)} at most."
+        )
+        obstacles.append((Code.DURATION_TOO_LONG, sentence, NextStep.ASK_FOR_LESS))
+    for_them = Reason(
+        Code.ASSERTED,
+        f"{principal.proof.provider_name} says just now that you may use this role.",
+        counts=True,
+    )
+    if not bans and not obstacles:
+        return Allowed(
+            role=snapshot.role,
+            hand_over=ask.hand_over,
+            mapping_id=None,
+            seconds=longest if ask.seconds is None else ask.seconds,
+            longest_seconds=longest,
+            session_policy="",
+            policy_arns=(),
+            session_tags={},
+            ends_by=None,
+            reasons=(for_them, *idle_denies),
+        )
+    if bans:
+        code, sentence, step = Code.DENIED, bans[0][0].sentence, NextStep.ASK_ADMINISTRATOR
+    else:
+        code, sentence, step = obstacles[0]
+    theirs = snapshot.role.relay_provider_id == principal.proof.provider_id is not None
+    told = {against for against, _, _ in obstacles}
+    return Refused(
+        code=code,
+        sentence=sentence,
+        next_step=step,
+        # Before the provider was asked nobody knows; afterwards only what it listed is told of.
+        visible=principal.active and theirs and Code.NOT_ASSERTED not in told,
+        reasons=(
+            *(reason for reason, _ in bans),
+            *(Reason(against, why, counts=False) for against, why, _ in obstacles),
+            *((for_them,) if snapshot.asserted else ()),
+            *idle_denies,
+        ),
     )
 
 
@@ -421,10 +483,10 @@ def _obstacles(
             f"{duration(SHORTEST_SECONDS)}."
         )
         found.append((Code.DURATION_TOO_SHORT, sentence, NextStep.ASK_FOR_LESS))
-    if not snapshot.mappings:
+    if not snapshot.mappings and role.trust != "relayed_assertion":
         sentence = "None of your groups gives you this role."
         found.append((Code.NO_MAPPING, sentence, NextStep.ASK_ADMINISTRATOR))
-    if role.trust == "relayed_token":
+    if role.trust in ("relayed_token", "relayed_assertion"):
         found += _relay(principal, snapshot, now)
     return found
 
@@ -440,7 +502,19 @@ def _relay(
             f"({proof.provider_name})."
         )
         return [(Code.RELAY_OTHER_PROVIDER, sentence, NextStep.ASK_ADMINISTRATOR)]
-    if snapshot.relayed_until is None or snapshot.relayed_until <= now:
+    over = snapshot.relayed_until is None or snapshot.relayed_until <= now
+    if snapshot.role.trust == "relayed_assertion":
+        if over:
+            sentence = (
+                f"{proof.provider_name} itself says who may use this role, and has to be asked again "
+                "every few minutes."
+            )
+            return [(Code.RELAY_NOT_ASKED, sentence, NextStep.ASK_PROVIDER)]
+        if not snapshot.asserted:
+            sentence = f"{proof.provider_name} does not name this role for you."
+            return [(Code.NOT_ASSERTED, sentence, NextStep.ASK_ADMINISTRATOR)]
+        return []
+    if over:
         sentence = (
             f"AWS wants to see what {proof.provider_name} said of you at your sign-in, and that is no longer valid. "
             "Sign in again."

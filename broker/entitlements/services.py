@@ -19,7 +19,14 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import ProtectedError
 from django.utils import timezone
 
-from accounts.models import DirectoryGroup, IdentityProvider, Membership, Person, Protocol
+from accounts.models import (
+    DirectoryGroup,
+    IdentityProvider,
+    Membership,
+    Person,
+    Protocol,
+    RelayApplication,
+)
 from broker.arns import RoleArn
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
@@ -196,7 +203,12 @@ def _check_role_in_place(draft: RoleDraft) -> None:
     relayed = draft.relay_provider_id
     if relayed is None:
         return
-    if not IdentityProvider.objects.filter(pk=relayed, protocol=Protocol.OIDC).exists():
+    if draft.trust == "relayed_assertion":
+        if not RelayApplication.objects.filter(provider_id=relayed).exists():
+            raise FieldErrors(
+                {"relay_provider_id": "This provider's application for AWS is not connected yet."}
+            )
+    elif not IdentityProvider.objects.filter(pk=relayed, protocol=Protocol.OIDC).exists():
         raise FieldErrors(
             {"relay_provider_id": "Only an OpenID Connect provider gives ID tokens; choose one."}
         )

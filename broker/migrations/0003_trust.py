@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='awsrole',
             name='relay_provider',
-            field=models.ForeignKey(blank=True, help_text='Relayed only: the identity provider whose token the role trusts.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.identityprovider'),
+            field=models.ForeignKey(blank=True, help_text='Relayed only: the identity provider whose token or assertion the role trusts.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.identityprovider'),
         ),
         migrations.AddField(
             model_name='awsrole',
@@ -88,11 +88,11 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='awsrole',
             name='trust',
-            field=models.CharField(choices=[('web_identity', 'Web identity: the role trusts Daypass as OIDC issuer'), ('saml', 'SAML: the role trusts Daypass as SAML identity provider'), ('assume_role', "AssumeRole: the role trusts the broker's own AWS role"), ('relayed_token', "Relayed ID token: the role trusts the company's own OpenID Connect provider")], default='web_identity', max_length=24),
+            field=models.CharField(choices=[('web_identity', 'Web identity: the role trusts Daypass as OIDC issuer'), ('saml', 'SAML: the role trusts Daypass as SAML identity provider'), ('assume_role', "AssumeRole: the role trusts the broker's own AWS role"), ('relayed_token', "Relayed ID token: the role trusts the company's own OpenID Connect provider"), ('relayed_assertion', "Relayed SAML assertion: the company's own application for AWS says who may use the role")], default='web_identity', max_length=24),
         ),
         migrations.AddConstraint(
             model_name='awsrole',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('relay_provider__isnull', False), ('trust', 'relayed_token')), models.Q(models.Q(('trust', 'relayed_token'), _negated=True), ('relay_provider__isnull', True)), _connector='OR'), name='relayed_trust_names_a_provider'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('relay_provider__isnull', False), ('trust__in', ('relayed_token', 'relayed_assertion'))), models.Q(models.Q(('trust__in', ('relayed_token', 'relayed_assertion')), _negated=True), ('relay_provider__isnull', True)), _connector='OR'), name='relayed_trust_names_a_provider'),
         ),
         migrations.AlterField(
             model_name='signingkey',

@@ -133,7 +133,7 @@ class WayOut:
     kind: which button the page shows; "none" when a sentence is all there is. sentence: what to do, in plain words.
     """
 
-    kind: Literal["sign_in", "console", "keys", "again", "ask", "none"]
+    kind: Literal["sign_in", "provider", "console", "keys", "again", "ask", "none"]
     label: str
     sentence: str
 
@@ -143,6 +143,8 @@ def way_out(refused: Refused, hand_over: Literal["console", "keys"]) -> WayOut:
     match refused.next_step:
         case NextStep.SIGN_IN_AGAIN:
             return WayOut("sign_in", "Sign in again", "Sign in again, then it works at once.")
+        case NextStep.ASK_PROVIDER:
+            return WayOut("provider", "Ask it now", "Daypass asks, and brings you back here.")
         case NextStep.USE_MFA:
             return WayOut("sign_in", "Sign in with MFA", "Sign in again with your second factor.")
         case NextStep.USE_ALLOWED_NETWORK:
@@ -213,6 +215,8 @@ def _mark(refused: Refused, what: str, only: str) -> str:
             return f"MFA for {what}"
         case NextStep.SIGN_IN_AGAIN:
             return f"Fresh sign-in for {what}"
+        case NextStep.ASK_PROVIDER:
+            return f"Ask again for {what}"
         case NextStep.USE_ALLOWED_NETWORK:
             return f"Company network for {what}"
         case NextStep.WAIT:
@@ -222,6 +226,7 @@ def _mark(refused: Refused, what: str, only: str) -> str:
 
 
 _EASIEST_FIRST = (
+    NextStep.ASK_PROVIDER,
     NextStep.SIGN_IN_AGAIN,
     NextStep.USE_MFA,
     NextStep.USE_ALLOWED_NETWORK,

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.decorators import signed_in
 from accounts.identity import Principal
-from accounts.places import sign_in_url
+from accounts.places import keep, sign_in_url
 from broker.arns import PARTITIONS
 from broker.audit.services import Actor, new_reference, under_reference
 from broker.doctor.queries import did_not_work_at
@@ -102,6 +102,8 @@ def home(request: HttpRequest) -> HttpResponse:
     }
     if not typed and found.page == 1 and found.total:
         context["top"] = _top(principal, pinned, now)
+    if found.page == 1:
+        context |= _relayed(principal, typed, now)
     if not is_htmx(request):
         context |= _live(principal, now)
         context["groups"] = principal.groups
@@ -109,6 +111,24 @@ def home(request: HttpRequest) -> HttpResponse:
     response = render(request, "portal/home.html#results", context)
     response["HX-Replace-Url"] = _address(typed, found.page)
     return response
+
+
+def _relayed(principal: Principal, typed: str, now: datetime) -> dict[str, Any]:
+    """Roles that the company's own AWS application gives: those it lists just now, or the way to ask it."""
+    asking = _asking(principal, "/")
+    if not asking:
+        return {}
+    words = entitlements.words_of(typed)
+    rows = [
+        rules.row_of(row.role, row.console, row.keys)
+        for row in entitlements.asserted_roles(principal, now=now)
+        if all(
+            word
+            in entitlements.fold(f"{row.role.account_name} {row.role.account_id} {row.role.name}")
+            for word in words
+        )
+    ]
+    return {**asking, "relayed": rules.grouped(rows), "relayed_from": principal.proof.provider_name}
 
 
 def _address(typed: str, page: int) -> str:
@@ -175,6 +195,7 @@ def role(request: HttpRequest, role_id: UUID) -> HttpResponse:
             "keys": keys if isinstance(keys, Allowed) else None,
             **_refused_here(console, keys),
             "sign_in_again": sign_in_url(reverse("role", args=[role_id]), fresh=True),
+            **_asking(principal, reverse("role", args=[role_id])),
             "reasons": dict.fromkeys((*console.reasons, *keys.reasons)),
             "console_lengths": _lengths(console),
             "keys_lengths": _lengths(keys),
@@ -184,6 +205,14 @@ def role(request: HttpRequest, role_id: UUID) -> HttpResponse:
             "did_not_work_at": did_not_work_at(role_id, now),
         },
     )
+
+
+def _asking(principal: Principal, place: str) -> dict[str, Any]:
+    """The form that asks the person's provider what AWS wants to know, and leads back to a place."""
+    slug = entitlements.application_of(principal)
+    if not slug:
+        return {}
+    return {"ask_provider": reverse("relay_start", args=[slug]), "back_to": keep(place)}
 
 
 def _refused_here(console: Decision, keys: Decision) -> dict[str, Any]:
@@ -446,5 +475,6 @@ def _refusal(
         "others": [one for one in refused.reasons if one.sentence != refused.sentence],
         "reference": request.reference,  # type: ignore[attr-defined]
         "sign_in_again": sign_in_url(_place_of(snapshot.role, hand_over), fresh=True),
+        **_asking(principal, _place_of(snapshot.role, hand_over)),
     }
     return sheet(request, "portal/refused.html", context, status=403)

@@ -12,7 +12,7 @@ from accounts.models import DirectoryGroup, IdentityProvider, Person
 from broker.entitlements.models import AwsRole
 from tests import factories as make
 from tests.accounts import web
-from tests.accounts.conftest import oidc_row, op  # noqa: F401  (fixtures)
+from tests.accounts.conftest import idp, oidc_row, op, refusals, saml_row  # noqa: F401  (fixtures)
 from tests.strict_sts import StrictRole, StrictSts
 
 ISSUER = "https://login.globex.example"
