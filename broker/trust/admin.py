@@ -26,6 +26,7 @@ from broker.errors import DaypassError
 from broker.trust import queries, rules
 from broker.trust.documents import STACK_SET, Format, documents
 from broker.trust.queries import role_trust
+from broker.trust.relayed import KNOWN_TO_AWS, relayed_policy
 from broker.trust.setup import AccountSetUp, Document, Options, managed_policy
 
 MOST_SHOWN = 12
@@ -345,3 +346,26 @@ def what_the_account_needs(request: HttpRequest, account: AwsAccount) -> Panel:
 
 def _url(**chosen: Any) -> str:
     return f"{reverse('admin:aws_setup')}?{urlencode(chosen)}"
+
+
+@panel("broker.awsrole", position=16)
+def what_iam_needs_for_a_relayed_token(request: HttpRequest, role: AwsRole) -> Panel | None:
+    provider = role.relay_provider
+    if role.trust != AwsRole.Trust.RELAYED_TOKEN or provider is None:
+        return None
+    policy = relayed_policy(
+        account_id=role.account.account_id,
+        partition=role.account.partition,
+        issuer=provider.issuer,
+        client_id=provider.client_id,
+    )
+    return Panel(
+        "The trust policy that IAM needs",
+        "admin/relayed_trust.html",
+        {
+            "policy": policy,
+            "provider": provider,
+            "known": provider.issuer.removeprefix("https://") in KNOWN_TO_AWS,
+        },
+        note="In the IAM console: the role, Trust relationships, Edit trust policy. docs/relay.md has the whole way.",
+    )
