@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -51,18 +51,23 @@ _lock = threading.Lock()
 
 
 def in_order(service: Service, places: Sequence[str]) -> list[str]:
-    """`places`, best first, with those that are being avoided at the end. With one place there is nothing to decide."""
+    """`places` with the first one to ask at the front: the first that is not being avoided, if there is one."""
     if len(places) < 2:
         return list(places)
-    good = not_avoided(service, places)
-    return [*good, *(place for place in places if place not in good)]
+    best = next(not_avoided(service, places), places[0])
+    return [best, *(place for place in places if place != best)]
 
 
-def not_avoided(service: Service, places: Sequence[str]) -> list[str]:
-    """Those of `places` that are not being avoided, in their order."""
+def not_avoided(service: Service, places: Sequence[str]) -> Iterator[str]:
+    """Those of `places` that are not being avoided, in their order.
+
+    Whoever takes one is to ask it and to say how that went: it may be the one call that looks again.
+    """
     now = time.time()
     _hear(service, places, now)
-    return [place for place in places if not _keep_away(service, place, now)]
+    for place in places:
+        if not _keep_away(service, place, now):
+            yield place
 
 
 def failed(service: Service, place: str, why: str) -> None:

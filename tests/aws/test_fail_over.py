@@ -413,6 +413,20 @@ def test_when_both_hang_it_ends_in_time(aws, monkeypatch, quickly):
     assert aws.asked() == (1, 1)
 
 
+def test_a_second_region_that_nobody_needs_any_more_is_forgotten(aws, clock):
+    """Only who asks looks again: it must not count as avoided for ever because nobody asked."""
+    aws.first.otherwise = aws.second.otherwise = always(Answer(500))
+    with pytest.raises(AwsUnavailable):
+        web()
+    aws.well()
+
+    for _ in range(3):
+        clock.on += regions.AVOIDED + 1
+        web()
+
+    assert regions.avoided("sts", [FIRST, SECOND]) == []
+
+
 def test_a_refusal_of_the_stand_in_is_checked_with_the_region_itself(aws):
     """A trust policy may pin aws:RequestedRegion: what another region says about it is not the answer."""
     aws.first.otherwise = always(Answer(500))
