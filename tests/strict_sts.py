@@ -71,7 +71,7 @@ _SAML_AUDIENCES = {
     "aws": "urn:amazon:webservices",
     "aws-us-gov": "urn:amazon:webservices:govcloud",
     "aws-cn": "urn:amazon:webservices:cn-north-1",
-    "aws-eusc": "urn:amazon:webservices:eusc",
+    "aws-eusc": "https://eusc-de-east-1.signin.amazonaws-eusc.eu/saml",
 }
 _HOME = {
     "aws": "us-east-1",
