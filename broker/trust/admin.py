@@ -97,8 +97,11 @@ class SetUpForm(forms.Form):
         help_text="For the trust policy alone: Daypass's statement is then added or put right in it.",
     )
 
-    def __init__(self, *args: Any, trusts: set[str], one_role: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, trusts: set[str], one_role: bool, reading: bool, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["discovery"].initial = reading
         if "saml" not in trusts:
             del self.fields["update_metadata"]
         if "assume_role" not in trusts:
@@ -170,7 +173,12 @@ def _page(
         of_accounts = AwsRole.objects.filter(account__in=whole, enabled=True)
         trusts |= set(of_accounts.order_by().values_list("trust", flat=True).distinct())
     posted = request.POST if request.method == "POST" and not first else None
-    form = SetUpForm(posted, trusts=trusts, one_role=len(chosen) == 1 and not whole)
+    form = SetUpForm(
+        posted,
+        trusts=trusts,
+        one_role=len(chosen) == 1 and not whole,
+        reading=any(account.discovery_role for account in whole),
+    )
     values: dict[str, Any] = {name: field.initial for name, field in form.fields.items()}
     problem = ""
     made: list[Document] = []
@@ -211,6 +219,7 @@ def _page(
             "longest": rules.LONGEST,
             "own_url": reverse("admin:aws_setup"),
             "issuer": settings.DAYPASS_ISSUER,
+            "unreachable": "web_identity" in trusts and settings.DAYPASS_NOTHING_PUBLIC,
             "fit": trusts <= {"saml"} or rules.fit_for_iam(settings.DAYPASS_ISSUER),
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -27,6 +28,24 @@ from tests.trust.aws import ACCOUNT, start_aws
 from tests.ways.conftest import documents, published, strict
 
 REGION = "us-east-1"
+
+TERRAFORM = shutil.which("terraform") or ""
+TERRAFORM_PROVIDERS = os.environ.get("TERRAFORM_PROVIDERS", "")
+"""What `terraform providers mirror` wrote; only `terraform validate` needs it."""
+
+collect_ignore = [] if TERRAFORM else ["test_terraform.py"]
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if not TERRAFORM:
+        terminalreporter.line(
+            "terraform is not installed, so it did not read our configurations; put it on the PATH."
+        )
+    elif not TERRAFORM_PROVIDERS:
+        terminalreporter.line(
+            "`terraform validate` was not run: let `terraform providers mirror DIRECTORY` fetch hashicorp/aws, and "
+            "set TERRAFORM_PROVIDERS to it."
+        )
 
 
 @dataclass

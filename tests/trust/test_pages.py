@@ -166,6 +166,28 @@ def test_what_is_wrong_is_told_and_nothing_is_downloaded(admin_client, payments,
     assert "errorlist" in answer.content.decode() or answer.context["problem"]
 
 
+@pytest.mark.parametrize(("nothing_public", "told"), [(True, True), (False, False)])
+def test_a_daypass_that_aws_cannot_reach_says_so_beside_web_identity(
+    admin_client, payments, settings, nothing_public, told
+):
+    settings.DAYPASS_NOTHING_PUBLIC = nothing_public
+    by_saml = payments.roles.get(name="Auditor")
+
+    assert ("AWS cannot fetch" in get(admin_client, account=payments.pk).content.decode()) is told
+    assert "AWS cannot fetch" not in get(admin_client, role=by_saml.pk).content.decode()
+
+
+def test_an_account_that_is_read_keeps_its_role_for_that(admin_client, payments):
+    plain = get(admin_client, account=payments.pk)
+    type(payments).objects.filter(pk=payments.pk).update(discovery_role="/ops/Reader")
+
+    (document,) = shown(get(admin_client, account=payments.pk))
+
+    assert "DaypassDiscovery" not in shown(plain)[0].text
+    reader = yaml.safe_load(document.text)["Resources"]["RoleReader"]["Properties"]
+    assert (reader["RoleName"], reader["Path"]) == ("Reader", "/ops/")
+
+
 def test_nothing_chosen_or_known_is_told(admin_client):
     for chosen in ({}, {"role": "x"}, {"account": "-1"}, {"account": "9" * 40}):
         assert "nothing to set up" in get(admin_client, **chosen).content.decode()
