@@ -436,9 +436,11 @@ class RoleFields(forms.Form):
     trust = forms.ChoiceField(
         label="How Daypass gets in",
         choices=Trust.choices,
-        initial=lambda: settings.DAYPASS_DEFAULT_TRUST,
+        initial=settings.DAYPASS_DEFAULT_TRUST,
         widget=forms.RadioSelect,
-        help_text="Web identity needs nothing uploaded and little looked after: take it unless there is a reason.",
+        help_text="SAML works although AWS can reach nothing of Daypass; web identity does not."
+        if settings.DAYPASS_NOTHING_PUBLIC
+        else "Web identity needs nothing uploaded and little looked after: take it unless there is a reason.",
     )
     console = forms.ChoiceField(
         label="How the console opens",

@@ -74,7 +74,9 @@ def said(planned: rules.Planned) -> str:
                 if planned.by_hand
                 else f"It signs from {when} on."
             )
-    return " ".join((text, *(f"In the way: {obstacle}" for obstacle in planned.obstacles)))
+    if not planned.obstacles:
+        return text
+    return f"{text} In the way: {rules.listed(planned.obstacles)}."
 
 
 def _next(key: SigningKey) -> str:
@@ -170,7 +172,7 @@ DEEDS = (
 @admin.register(SigningKey)
 class SigningKeyAdmin(DetailAdmin):
     deeds = DEEDS
-    list_display = ("kid", "purpose", "state_now", "since", "comes_next", "certificate_ends")
+    list_display = ("named", "state_now", "since", "comes_next", "certificate_ends")
     list_filter = ("purpose", "state")
     empty = "The first key of each purpose is made when it is first needed."
     intro = "With these Daypass signs what AWS accepts. The private halves are sealed, or in AWS KMS, and never shown."
@@ -187,6 +189,10 @@ class SigningKeyAdmin(DetailAdmin):
         "expires_at",
         "certificate",
     )
+
+    @admin.display(description="key", ordering="purpose")
+    def named(self, key: SigningKey) -> str:
+        return str(key)
 
     @admin.display(description="state", ordering="state")
     def state_now(self, key: SigningKey) -> str:
@@ -240,10 +246,12 @@ def accounts_that_lag(request: HttpRequest, key: SigningKey) -> Panel | None:
         if key in standing.behind
     ]
     return Panel(
-        "Accounts that do not hold it yet",
+        "Accounts that are not known to hold it",
         "admin/key_accounts.html",
         {"rows": rows[:100], "more": max(len(rows) - 100, 0)},
-        note="Their SAML provider in IAM has to be given today's metadata before this key can sign.",
+        note="Their SAML provider in IAM has to be given today's metadata before this key can sign."
+        if key.state == State.PUBLISHED
+        else "AWS takes nothing that it signs from an account whose SAML provider lacks it.",
     )
 
 
@@ -363,12 +371,14 @@ def accounts_behind(request: HttpRequest) -> Iterable[Attention]:
         and any(key.state == State.SIGNING for key in standing.behind)
     ]
     waits = any(key.state == State.PUBLISHED for standing in behind for key in standing.behind)
+    if not shut and SigningKey.objects.filter(purpose=Purpose.SAML).count() == 1:
+        return  # nothing ever changed since the accounts were set up
     names = rules.listed(str(standing.account) for standing in shut or behind)
     key = SigningKey.objects.filter(
         purpose=Purpose.SAML, state=State.PUBLISHED if waits and not shut else State.SIGNING
     ).first()
     yield Attention(
-        "wrong" if shut else ("soon" if waits else "note"),
+        "wrong" if shut else "soon",
         f"People do not get into {names} by SAML: their SAML providers do not hold the key that signs."
         if shut
         else f"Not known to hold today's SAML metadata: {names}.",

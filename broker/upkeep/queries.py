@@ -47,8 +47,8 @@ def situation(purpose: SigningKey.Purpose) -> rules.Situation:
     no_next = ""
     if keys.in_kms(purpose) and not keys.unused_kms_keys(purpose):
         no_next = (
-            "A key in AWS KMS has to be created for it first, and its ARN added to DAYPASS_KMS_KEYS "
-            f"(or brought in with manage.py signing_keys adopt {purpose.value} ARN)."
+            "a key in AWS KMS has to be created for it first, and its ARN added to DAYPASS_KMS_KEYS "
+            f"(or brought in with manage.py signing_keys adopt {purpose.value} ARN)"
         )
     return rules.Situation(
         keys=tuple(_facts(row, held) for row in rows),

@@ -101,12 +101,12 @@ def _turn(key: KeyFacts, situation: Situation) -> Planned:
     obstacles: list[str] = []
     if situation.copy:
         if situation.copy_problem:
-            obstacles.append(f"The published copy could not be written: {situation.copy_problem}")
+            obstacles.append(f"the published copy could not be written ({situation.copy_problem})")
         if key.copied_at is None:
-            obstacles.append("The published copy does not hold the key yet.")
+            obstacles.append("the published copy does not hold the key yet")
         else:
             known_since = max(known_since, key.copied_at)
-    obstacles.extend(f"{name} is not known to hold the key." for name in situation.behind)
+    obstacles.extend(f"{name} is not known to hold the key" for name in situation.behind)
     return Planned(
         "rotate",
         key.kid,

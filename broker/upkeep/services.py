@@ -81,7 +81,8 @@ def rotate(
     if turn is not None and not at_once:
         if turn.obstacles:
             raise BadInput(
-                f"Key {turn.kid} cannot sign yet. {' '.join(turn.obstacles)}", code="key_not_known"
+                f"Key {turn.kid} cannot sign yet. In the way: {'; '.join(turn.obstacles)}.",
+                code="key_not_known",
             )
         if now < turn.at:
             raise BadInput(

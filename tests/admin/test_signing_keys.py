@@ -154,6 +154,14 @@ def test_the_first_page_tells_what_needs_a_hand(admin_client, settings, tmp_path
     assert "People do not get into Payments (111122223333) by SAML" in shown
 
 
+def test_accounts_that_were_set_up_and_never_changed_are_nobodys_business(admin_client):
+    make.role("Developer", of=make.account("Payments"), trust="saml")
+
+    assert "SAML metadata: Payments" not in admin_client.get("/admin/").content.decode()
+    keys.publish_next(SAML, now=timezone.now(), actor=BOB)
+    assert "SAML metadata: Payments" in admin_client.get("/admin/").content.decode()
+
+
 def test_without_a_schedule_nothing_is_announced(admin_client, settings):
     settings.DAYPASS_KEY_ROTATION_DAYS = settings.DAYPASS_SAML_KEY_ROTATION_DAYS = 0
 

@@ -143,3 +143,15 @@ def test_revoking_prints_what_is_to_be_done_in_each_account(capsys):
     assert "aws iam delete-open-id-connect-provider" in out
     assert "aws iam put-role-policy --role-name Developer" in out
     assert "CloudTrail" in out
+
+
+def test_a_key_whose_id_looks_like_an_option_is_revoked_all_the_same(capsys):
+    run(capsys, "ensure")
+    SigningKey.objects.filter(purpose="oidc").update(
+        kid="-hON86HoBm0W0qzD7K26Ngl4MIov2EjEuPzWOuVUviCU"
+    )
+
+    out = run(capsys, "revoke", "-hON86HoBm0W0qzD7K26Ngl4MIov2EjEuPzWOuVUviCU")
+
+    assert "Revoked -hON86" in out
+    assert SigningKey.objects.get(kid__startswith="-h").state == "revoked"

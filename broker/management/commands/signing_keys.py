@@ -31,7 +31,11 @@ class Command(BaseCommand):
         actions.add_parser("ensure", help="make the first key of each purpose where there is none")
         publish = actions.add_parser("publish", help="publish the key that will sign next")
         rotate = actions.add_parser("rotate", help="let the published key sign, retire the other")
-        remove = actions.add_parser("remove", help="take a retired key out of what is published")
+        # A key id may begin with "-": these take it for what it is, and have no options of their own.
+        bare: dict[str, Any] = {"prefix_chars": "+", "add_help": False}
+        remove = actions.add_parser(
+            "remove", help="take a retired key out of what is published", **bare
+        )
         remove.add_argument("kid", help="the key id, as `list` shows it")
         actions.add_parser(
             "accounts", help="the accounts with SAML roles, and what is to be done in each"
@@ -49,7 +53,7 @@ class Command(BaseCommand):
             help="do not wait until AWS knows the new key: an emergency; sign-in fails until it does",
         )
         adopt.add_argument("arn", help="the ARN of an RSA_2048 key for SIGN_VERIFY in AWS KMS")
-        revoke = actions.add_parser("revoke", help="take a key out of everything published")
+        revoke = actions.add_parser("revoke", help="take a key out of everything published", **bare)
         revoke.add_argument("kid", help="the key id, as `list` shows it")
         actions.add_parser("reseal", help="seal all keys under the first of DAYPASS_SEALING_KEYS")
 
