@@ -250,12 +250,14 @@ def borrow(
     role_name: str,
     purpose: str,
     now: datetime,
+    second_region: str = "",
 ) -> Credentials:
     """Credentials for Daypass itself, for fifteen minutes, recorded before they are returned.
 
     Obtained like anybody else's: a token of Daypass's own signature, for this one role, and never in another way when
     that fails. Its subject is `role/{account}/{role}/task/{purpose}`, so the role's trust policy has to name tasks.
-    role_name: with its path, if it has one. purpose: a word, such as "discovery". Never inside a transaction.
+    role_name: with its path, if it has one. purpose: a word, such as "discovery". second_region: who is asked when the
+    first does not answer; "": the partition's choice. Never inside a transaction.
     Raises AwsError, AwsUnavailable, KeyUnavailable, BadInput, Unplannable, AuditBroken.
     """
     with transaction.atomic(durable=True):
@@ -274,6 +276,7 @@ def borrow(
         region=region,
         session_name=loan.session_name,
         seconds=rules.SHORTEST,
+        second_region=second_region,
     )
     try:
         answer = sts.with_web_identity(

@@ -101,6 +101,7 @@ def look_at_iam(role: AwsRole, *, now: datetime) -> IamLook:
             account_id=account.account_id,
             partition=account.partition,
             region=account.region,
+            second_region=account.second_region,
             role_name=account.discovery_role,
             purpose=PURPOSE,
             now=now,

@@ -200,6 +200,7 @@ def _bring_up_to_date(account: AwsAccount, now: datetime) -> tuple[list[str], bo
         account_id=account.account_id,
         partition=account.partition,
         region=account.region,
+        second_region=account.second_region,
         role_name=account.discovery_role,
         purpose="saml-metadata",
         now=now,

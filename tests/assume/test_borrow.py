@@ -15,7 +15,7 @@ from broker.aws.credentials import Credentials
 from broker.errors import AuditBroken, AwsError, BadInput
 from broker.sessions.models import Session
 from tests.assume.test_issue import break_the_audit, mend_the_audit
-from tests.aws.servers import sts_error
+from tests.aws.servers import Answer, sts_error
 from tests.minting.claims import parts_of
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("signing_keys")]
@@ -51,6 +51,15 @@ def test_a_task_gets_fifteen_minutes_with_a_token_that_speaks_for_no_person(sts_
     assert claims["https://aws.amazon.com/roles"] == asked.form["RoleArn"]
     assert claims["https://aws.amazon.com/source_identity"] == "daypass=discovery"
     assert "authorization" not in asked.headers
+
+
+def test_a_task_goes_to_the_accounts_second_region_as_people_do(sts_stand_in, settings):
+    settings.DAYPASS_STS_ENDPOINT = f"{sts_stand_in.url}/{{region}}"
+    sts_stand_in.will(Answer(503))
+
+    borrowed(second_region="eu-north-1")
+
+    assert [asked.path for asked in sts_stand_in.requests] == ["/eu-west-1", "/eu-north-1"]
 
 
 def test_it_is_recorded_with_the_task_as_actor_and_is_nobodys_session(sts_stand_in):
