@@ -158,7 +158,12 @@ export AWS_REGION AWS_DEFAULT_REGION AWS_PAGER
 
 root=$(aws organizations list-roots --query 'Roots[0].Id' --output text)
 
-aws cloudformation create-stack-set \\
+if aws cloudformation describe-stack-set --stack-set-name {quote(name)} >/dev/null 2>&1; then
+  change=update-stack-set
+else
+  change=create-stack-set
+fi
+aws cloudformation "$change" \\
   --stack-set-name {quote(name)} \\
   --template-body {quote(f"file://{filename}")} \\
   --permission-model SERVICE_MANAGED \\

@@ -1,8 +1,8 @@
 """Terraform configurations, one for each account. Pure.
 
 Specification: the native syntax of HCL (expressions, quoted templates) and the documentation of the AWS provider. It
-names no thumbprint, which the provider takes from version 5.81 on, and the account that it is for, so that it is not
-applied to another one by mistake.
+names no thumbprint, which only older versions of that provider demand, and it names the account that it is for, so that
+it is not applied to another one by mistake.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ terraform {{
   required_providers {{
     aws = {{
       source  = "hashicorp/aws"
-      version = ">= 5.81"
+      version = ">= 6.0"
     }}
   }}
 }}

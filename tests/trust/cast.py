@@ -84,3 +84,20 @@ CHOSEN = Options(
 PRESENT = Options(make_providers=False, saml_metadata=METADATA)
 FRESH = Options(saml_metadata=METADATA)
 OPTIONS = {"fresh": FRESH, "chosen": CHOSEN, "present": PRESENT}
+
+
+def several():
+    """Three accounts of one organisation, each with something of its own."""
+    one = account(role("Developer", number="111111111111"), number="111111111111")
+    two = account(
+        role("Developer", number="222222222222"),
+        role("Auditor", "saml", number="222222222222"),
+        number="222222222222",
+        discovery=discovery("222222222222", organisation=True),
+    )
+    three = account(
+        role("Developer", number="333333333333", max_seconds=43200),
+        number="333333333333",
+        discovery=discovery("333333333333"),
+    )
+    return [one, two, three]

@@ -245,3 +245,19 @@ def test_a_mended_trust_policy_lets_people_in_again(cloud, strict, alice, paymen
     cloud.into(strict)
     assert sign_in(alice, role)
     assert _own() in cloud.trust_of("Developer")["Statement"]
+
+
+def test_the_script_of_a_stack_set_may_be_run_again(cloud, tmp_path):
+    """moto deploys nothing by service-managed permissions; that the AWS CLI takes every argument is shown."""
+    cloud.client("organizations").create_organization(FeatureSet="ALL")
+    template, script = documents(cast.several(), cast.FRESH, Format.STACKSET)
+    (tmp_path / template.filename).write_text(template.text)
+
+    first = cloud.run(script.text, tmp_path)
+    second = cloud.run(script.text, tmp_path)
+
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr
+    held = cloud.client("cloudformation").describe_stack_set(StackSetName="daypass")["StackSet"]
+    assert held["PermissionModel"] == "SERVICE_MANAGED"
+    assert held["TemplateBody"] == template.text

@@ -132,24 +132,8 @@ def test_a_template_too_large_for_cloudformation_is_not_written():
 # --- StackSets
 
 
-def several():
-    one = cast.account(cast.role("Developer", number="111111111111"), number="111111111111")
-    two = cast.account(
-        cast.role("Developer", number="222222222222"),
-        cast.role("Auditor", "saml", number="222222222222"),
-        number="222222222222",
-        discovery=cast.discovery("222222222222", organisation=True),
-    )
-    three = cast.account(
-        cast.role("Developer", number="333333333333", max_seconds=43200),
-        number="333333333333",
-        discovery=cast.discovery("333333333333"),
-    )
-    return [one, two, three]
-
-
 def test_a_stack_set_gives_every_account_exactly_its_own():
-    accounts = several()
+    accounts = cast.several()
     template = cloudformation.template(accounts, cast.FRESH)
     assert linted(cloudformation.as_yaml(template)) == []
     differing = cloudformation.overrides(accounts, cast.FRESH)
@@ -194,7 +178,7 @@ def test_a_policy_of_one_account_is_not_attached_in_all():
     options = cast.Options(policies=(managed_policy("arn:aws:iam::111111111111:policy/Own"),))
 
     with pytest.raises(BadInput, match="owns"):
-        documents(several(), options, Format.STACKSET)
+        documents(cast.several(), options, Format.STACKSET)
 
 
 # --- Terraform
@@ -330,7 +314,7 @@ def test_a_script_stops_before_it_touches_another_account(tmp_path):
 
 
 def test_a_stack_set_is_deployed_to_the_accounts_that_were_chosen_and_no_others(tmp_path):
-    accounts = several()
+    accounts = cast.several()
     _, script = documents(accounts, cast.FRESH, Format.STACKSET)
 
     calls = without_commands(script.text, tmp_path)
