@@ -28,6 +28,7 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements.models import AwsAccount, AwsRole
+from broker.errors import BadInput
 from broker.minting import keys
 from broker.minting.models import SigningKey
 from broker.templatetags.backoffice import exact, moment
@@ -306,6 +307,26 @@ def _note_uploaded(request: HttpRequest, account: AwsAccount) -> str:
     return "Noted: the SAML provider holds today's metadata."
 
 
+def _follow_up(request: HttpRequest, account: AwsAccount) -> str:
+    if services.follow_up(account.pk, now=timezone.now()):
+        return "Done: its SAML provider holds today's metadata."
+    account.refresh_from_db()
+    raise BadInput(f"Daypass could not do it. {account.saml_problem}")
+
+
+add_deed(
+    "broker.awsaccount",
+    Deed(
+        "saml-update",
+        "Update its SAML provider",
+        _follow_up,
+        lambda account: (
+            bool(account.discovery_role)
+            and _has_saml_roles(account)
+            and queries.standing(account).chore is not None
+        ),
+    ),
+)
 add_deed(
     "broker.awsaccount",
     Deed(

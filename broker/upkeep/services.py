@@ -31,6 +31,7 @@ _FOLLOW = Actor.task("saml_providers")
 
 DISCOVERY_SECONDS = 3600
 KEY_SET_SECONDS = 300
+_WRITINGS = 3
 
 
 # --- The keys
@@ -115,17 +116,23 @@ def publish_copy(*, now: datetime) -> Publication | None:
     if not target:
         return None
     try:
+        where = places.place(target)
         # Before any transaction: this may make the first key.
         key_set = oidc.key_set(now=now)
-        where = places.place(target)
-        # The key set first: the discovery document never points to one that is not there.
-        for document in documents(key_set):
-            where.put(document)
+        for _ in range(_WRITINGS):
+            written = key_set
+            # The key set first: the discovery document never points to one that is not there.
+            for document in documents(written):
+                where.put(document)
+            # Somebody may have changed a key, and published it, while we wrote the older set over it.
+            key_set = oidc.key_set(now=now)
+            if key_set == written:
+                break
     except DaypassError as error:
         said = " ".join(filter(None, (error.cause or error.message, error.remedy)))
         _keep_copy(target, now=now, problem=said)
         raise
-    return _keep_copy(target, now=now, kids=queries.kids_in(key_set))
+    return _keep_copy(target, now=now, kids=queries.kids_in(written))
 
 
 def documents(key_set: dict[str, object]) -> list[places.Document]:

@@ -27,6 +27,7 @@ from broker.minting.models import SigningKey
 from broker.upkeep import queries, services, tasks
 from broker.upkeep.models import Publication
 from broker.upkeep.places import Bucket, Document, Folder, NotPublished, place
+from tests import factories as make
 from tests.servers import free_port
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -287,6 +288,50 @@ def test_a_revoked_key_is_gone_from_the_copy_as_soon_as_it_is_written(folder):
 
     assert stolen not in in_copy(folder)
     assert stolen not in Publication.objects.get().held
+
+
+def test_the_command_that_revokes_does_not_leave_the_copy_to_the_worker(folder):
+    services.publish_copy(now=NOW)
+    stolen = SigningKey.objects.get(purpose=OIDC).kid
+
+    call_command("signing_keys", "revoke", stolen, stdout=io.StringIO())
+
+    assert stolen not in in_copy(folder)
+
+
+def test_a_key_is_revoked_and_the_accounts_chores_told_although_the_copy_cannot_be_written(folder):
+    make.role("Developer")
+    services.publish_copy(now=NOW)
+    stolen = SigningKey.objects.get(purpose=OIDC).kid
+    break_folder(folder)
+    out, err = io.StringIO(), io.StringIO()
+
+    call_command("signing_keys", "revoke", stolen, stdout=out, stderr=err)
+
+    assert "It is still in" in err.getvalue()
+    assert "--role-name Developer" in out.getvalue()
+    assert SigningKey.objects.get(kid=stolen).state == "revoked"
+
+
+def test_a_key_that_is_revoked_while_the_older_set_is_written_does_not_come_back(
+    folder, monkeypatch
+):
+    """Somebody else revokes it, and publishes that, between our reading and our writing."""
+    stolen = SigningKey.objects.get(purpose=OIDC).kid
+    put, writings = Folder.put, []
+
+    def put_late(self: Folder, document: Document) -> None:
+        if not writings:
+            keys.revoke(stolen, now=NOW, actor=BOB)
+        writings.append(document.path)
+        put(self, document)
+
+    monkeypatch.setattr(Folder, "put", put_late)
+
+    services.publish_copy(now=NOW)
+
+    assert in_copy(folder) == [SigningKey.objects.get(purpose=OIDC, state="signing").kid]
+    assert len(writings) == 4
 
 
 @pytest.mark.django_db(transaction=True)

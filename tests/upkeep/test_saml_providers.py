@@ -8,11 +8,14 @@ import shlex
 from datetime import datetime, timedelta
 
 import pytest
+from django.contrib import admin
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 from lxml import etree
 
 from broker.audit.models import AuditEvent
 from broker.audit.services import Actor
+from broker.entitlements.models import AwsAccount
 from broker.errors import BadInput
 from broker.minting import keys
 from broker.minting.models import SigningKey
@@ -232,3 +235,34 @@ def test_after_a_revocation_every_account_has_its_commands(payments, signing_key
     assert "create-open-id-connect-provider --url https://daypass.test" in said
     assert "--role-name Reader" in said
     assert "2026-03-02T09:00:00Z" in said
+
+
+def test_an_administrator_need_not_wait_for_the_schedule(strict, payments, capsys):
+    new = keys.publish_next(SAML, now=timezone.now(), actor=BOB).kid
+
+    call_command("signing_keys", "update", "111122223333")
+
+    assert new in capsys.readouterr().out
+    assert certificates_held(strict) == certificates_of(signing(), new)
+    del strict.roles[KEEPER]
+    with pytest.raises(CommandError, match="DaypassDiscovery"):
+        call_command("signing_keys", "update", "111122223333")
+    make.account("Legacy", account_id="444455556666")
+    with pytest.raises(CommandError, match="no discovery role"):
+        call_command("signing_keys", "update", "444455556666")
+
+
+def test_the_button_on_the_accounts_page_does_the_same(strict, payments):
+    keys.publish_next(SAML, now=timezone.now(), actor=BOB)
+    page = admin.site.get_model_admin(AwsAccount)
+    [deed] = [deed for deed in page.every_deed() if deed.name == "saml-update"]
+    assert deed.available(payments)
+
+    assert "holds today" in deed.run(None, payments)
+
+    payments.refresh_from_db()
+    assert not deed.available(payments)
+    keys.publish_next(SigningKey.Purpose.OIDC, now=timezone.now(), actor=BOB)
+    strict.saml_providers.clear()
+    with pytest.raises(BadInput, match="no SAML provider"):
+        deed.run(None, payments)

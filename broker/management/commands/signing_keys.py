@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
@@ -43,7 +44,11 @@ class Command(BaseCommand):
         uploaded = actions.add_parser(
             "uploaded", help="say that the SAML provider of an account holds today's metadata"
         )
-        uploaded.add_argument("account", help="the account's 12 digits")
+        update = actions.add_parser(
+            "update", help="update the SAML provider of an account through its discovery role"
+        )
+        for one in (uploaded, update):
+            one.add_argument("account", help="the account's 12 digits")
         adopt = actions.add_parser("adopt", help="publish a key in AWS KMS that will sign next")
         for one in (publish, rotate, adopt):
             one.add_argument("purpose", choices=SigningKey.Purpose.values)
@@ -112,12 +117,23 @@ class Command(BaseCommand):
     def _revoke(self, options: dict[str, Any]) -> None:
         key, chores = services.revoke(options["kid"], now=timezone.now(), actor=_ACTOR)
         self.stdout.write(f"Revoked {key.kid}.")
+        self._publish_copy()
         if chores:
             self.stdout.write("\nIn each account, if somebody else may have had the key:")
             self._tell(chores)
             self.stdout.write(
                 "\nThen look in CloudTrail for AssumeRoleWith* events that the audit log does not know."
             )
+
+    def _publish_copy(self) -> None:
+        """Not left to the worker: an emergency may be one of the worker as well. A failure is told and no more."""
+        try:
+            publication = services.publish_copy(now=timezone.now())
+        except DaypassError as error:
+            self.stderr.write(f"It is still in {settings.DAYPASS_PUBLISH_TO}: {error.cause}")
+            return
+        if publication is not None:
+            self.stdout.write(f"It is gone from {publication.target}.")
 
     def _accounts(self, options: dict[str, Any]) -> None:
         for standing in queries.standings():
@@ -130,11 +146,25 @@ class Command(BaseCommand):
                 self.stdout.write(f"  Daypass could not do it itself: {account.saml_problem}")
 
     def _uploaded(self, options: dict[str, Any]) -> None:
+        account = self._account(options)
+        account = services.note_uploaded(account.pk, now=timezone.now(), actor=_ACTOR)
+        self.stdout.write(f"{account} holds {', '.join(account.saml_kids)}.")
+
+    def _update(self, options: dict[str, Any]) -> None:
+        account = self._account(options)
+        if not account.discovery_role:
+            raise CommandError(f"{account} has no discovery role; upload the metadata by hand.")
+        done = services.follow_up(account.pk, now=timezone.now())
+        account.refresh_from_db()
+        if not done:
+            raise CommandError(account.saml_problem)
+        self.stdout.write(f"{account} holds {', '.join(account.saml_kids)}.")
+
+    def _account(self, options: dict[str, Any]) -> AwsAccount:
         account = AwsAccount.objects.filter(account_id=options["account"]).first()
         if account is None:
             raise CommandError(f"There is no account {options['account']} in Daypass.")
-        account = services.note_uploaded(account.pk, now=timezone.now(), actor=_ACTOR)
-        self.stdout.write(f"{account} holds {', '.join(account.saml_kids)}.")
+        return account
 
     def _tell(self, chores: Iterable[rules.Chore]) -> None:
         for chore in chores:
