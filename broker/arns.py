@@ -161,16 +161,29 @@ _ROLE_ARN = re.compile(
 )
 
 
+_FEDERATED_USER_ARN = re.compile(
+    r"arn:(?P<partition>aws(?:-us-gov|-cn|-eusc)?):sts::(?P<account>\d{12}):federated-user"
+    r"/(?P<name>[\w+=,.@-]{2,32})",
+    re.ASCII,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class RoleArn:
-    """`arn:{partition}:iam::{account_id}:role{path}{name}`; the path starts and ends with a slash."""
+    """`arn:{partition}:iam::{account_id}:role{path}{name}`; the path starts and ends with a slash.
+
+    federated: it is no role but a federated user, `arn:{partition}:sts::{account_id}:federated-user/{name}`.
+    """
 
     partition: str
     account_id: str
     path: str
     name: str
+    federated: bool = False
 
     def __str__(self) -> str:
+        if self.federated:
+            return federated_user_arn(self.partition, self.account_id, self.name)
         return f"arn:{self.partition}:iam::{self.account_id}:role{self.path}{self.name}"
 
 
@@ -184,6 +197,23 @@ def parse_role_arn(text: str) -> RoleArn:
             code="bad_role_arn",
         )
     return RoleArn(match["partition"], match["account"], match["path"], match["name"])
+
+
+def federated_user_arn(partition: str, account_id: str, name: str) -> str:
+    return f"arn:{partition}:sts::{account_id}:federated-user/{name}"
+
+
+def parse_federated_user_arn(text: str) -> RoleArn:
+    """Read the ARN of a federated user. Raises BadInput, whose message shows a correct example."""
+    match = _FEDERATED_USER_ARN.fullmatch(text.strip())
+    if match is None:
+        raise BadInput(
+            "A federation token is not for a role. Name it yourself, as the federated user that people see: "
+            "arn:aws:sts::111122223333:federated-user/Developer, in the account of Daypass's IAM user; "
+            "the name has 2 to 32 characters.",
+            code="bad_role_arn",
+        )
+    return RoleArn(match["partition"], match["account"], "/", match["name"], federated=True)
 
 
 def parse_account_id(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +11,26 @@ from typing import Literal, cast
 from uuid import UUID
 
 from accounts.identity import Principal
-from broker.arns import PARTITIONS, RoleArn, assumed_role_arn, parse_role_arn, saml_provider_arn
+from broker.arns import (
+    PARTITIONS,
+    RoleArn,
+    assumed_role_arn,
+    federated_user_arn,
+    parse_role_arn,
+    saml_provider_arn,
+)
 from broker.entitlements import names
 from broker.entitlements.rules import Allowed, HandOver, RoleFacts, longest_of
 from broker.errors import DaypassError
 
-Trust = Literal["web_identity", "saml", "assume_role", "relayed_token", "relayed_assertion"]
+Trust = Literal[
+    "web_identity",
+    "saml",
+    "assume_role",
+    "relayed_token",
+    "relayed_assertion",
+    "federation_token",
+]
 
 SHORTEST = 900
 
@@ -36,8 +52,9 @@ class Unplannable(DaypassError):
 class Plan:
     """One issue of credentials, decided to the last parameter.
 
-    seconds: what AWS is asked for. chained: AssumeRole with the broker's own role. region "": the partition's home.
-    source_identity: "" where nobody tells AWS one: what is relayed is not ours to add to. With a relayed
+    seconds: what AWS is asked for. chained: credentials for whose console AWS takes no length of its own: AssumeRole
+    with the broker's own role, and federation tokens. region "": the partition's home. source_identity: "" where
+    nobody tells AWS one: what is relayed is not ours to add to, and a federation token has none. With a relayed
     assertion AWS also takes the session's name from there, and session_name is ours alone.
     saml_provider_arn, recipient and audience are for SAML trust. expected_arn: what AWS will call the session.
     """
@@ -70,36 +87,49 @@ def make_plan(principal: Principal, allowed: Allowed, *, suffix: str) -> Plan:
     """
     role = allowed.role
     trust = cast(Trust, role.trust)
-    chained = trust == "assume_role"
+    federated = trust == "federation_token"
+    if federated and not (allowed.session_policy or allowed.policy_arns):
+        raise Unplannable(
+            cause="A federation token without a session policy would be all that the broker's own IAM user may do."
+        )
     seconds = min(allowed.seconds, longest_of(trust, role.max_seconds))
     if seconds < SHORTEST:
         raise Unplannable(
             cause=f"{seconds} seconds were allowed; AWS issues nothing shorter than {SHORTEST}."
         )
     partition = PARTITIONS[role.partition]
-    name = session_name(principal.handle, suffix, template=role.session_name)
+    name = (
+        federated_name(principal.handle, suffix)
+        if federated
+        else session_name(principal.handle, suffix, template=role.session_name)
+    )
     return Plan(
         role=role,
         trust=trust,
         hand_over=allowed.hand_over,
         mapping_id=allowed.mapping_id,
         session_name=name,
-        source_identity="" if trust.startswith("relayed") else source_identity(principal.handle),
+        source_identity=""
+        if federated or trust.startswith("relayed")
+        else source_identity(principal.handle),
         subject=str(principal.person_id),
         seconds=seconds,
-        chained=chained,
+        chained=federated or trust == "assume_role",
         region=role.region,
         session_policy=allowed.session_policy,
         policy_arns=allowed.policy_arns,
         session_tags=dict(allowed.session_tags),
-        transitive_tag_keys=allowed.transitive_tag_keys,
+        # A federated user cannot assume a role, so there is no chain for a tag to stay on.
+        transitive_tag_keys=() if federated else allowed.transitive_tag_keys,
         mfa=principal.proof.mfa,
         saml_provider_arn=saml_provider_arn(
             role.partition, role.account_id, role.saml_provider_name
         ),
         recipient=partition.saml_recipient(role.region),
         audience=partition.saml_audience,
-        expected_arn=assumed_role_arn(parse_role_arn(role.arn), name),
+        expected_arn=federated_user_arn(role.partition, role.account_id, name)
+        if federated
+        else assumed_role_arn(parse_role_arn(role.arn), name),
     )
 
 
@@ -157,4 +187,21 @@ def session_name(handle: str, suffix: str, *, template: str = "") -> str:
     name = names.fill(template, handle=handle, random=suffix)
     if _NAME.fullmatch(name) is None:
         raise Unplannable(cause=f"The session name {name!r} is not one that AWS takes.")
+    return name
+
+
+_LONGEST_FEDERATED = 32
+
+
+def federated_name(handle: str, suffix: str) -> str:
+    """The name of a federated user, for which AWS takes 2 to 32 characters.
+
+    `alice.9f3k2c7d`, as a session name. A handle too long for that is cut, and what makes it nobody else's is a hash of
+    the whole one behind an equals sign, which no handle has: `maximilian.af=k3v9x2m1q.9f3k2c7d`. Raises Unplannable.
+    """
+    name = f"{source_identity(handle)}.{suffix}"
+    if len(name) > _LONGEST_FEDERATED:
+        digest = base64.b32encode(hashlib.sha256(handle.encode()).digest()).decode().lower()[:9]
+        kept = _LONGEST_FEDERATED - len(suffix) - len(digest) - 2
+        name = f"{handle[:kept]}={digest}.{suffix}"
     return name

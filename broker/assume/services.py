@@ -349,6 +349,8 @@ def _ask_sts(planned: Plan, principal: Principal) -> sts.StsAnswer:
             return _relayed_token(call, planned, principal)
         case "relayed_assertion":
             return _relayed_assertion(call, planned, principal)
+        case "federation_token":
+            return sts.federation_token(call, session_tags=planned.session_tags)
         case _:
             assert_never(planned.trust)
 

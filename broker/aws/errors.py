@@ -25,6 +25,7 @@ Action = Literal[
     "getSigninToken",
     "RelayedToken",
     "RelayedAssertion",
+    "GetFederationToken",
 ]
 """RelayedToken, RelayedAssertion: AssumeRoleWithWebIdentity and AssumeRoleWithSAML, with what a company's own provider
 made."""
@@ -116,6 +117,7 @@ _DENIED = "AccessDenied AccessDeniedException"
 _WEB = "AssumeRoleWithWebIdentity"
 _SAML = "AssumeRoleWithSAML"
 _PLAIN = "AssumeRole"
+_FEDERATION = "GetFederationToken"
 _RELAYED = "RelayedToken"
 _ASSERTED = "RelayedAssertion"
 
@@ -282,6 +284,31 @@ RULES: tuple[Rule, ...] = (
         actions=_PLAIN,
     ),
     _rule(
+        _DENIED,
+        Meaning(
+            "aws_federation_needs_user",
+            _NOT_RIGHT,
+            "The broker runs with temporary credentials, such as a role's. AWS gives federation tokens only to the "
+            "long-term keys of an IAM user.",
+            "Let the broker run with the access key of an IAM user, or, better, make a role for {role} that trusts "
+            "Daypass by web identity, and give people that.",
+        ),
+        actions=_FEDERATION,
+        says=r"session credentials",
+    ),
+    _rule(
+        _DENIED,
+        Meaning(
+            "aws_access_denied",
+            _NOT_LET_IN,
+            "The broker's own IAM user may not get federation tokens.",
+            "Check, in this order: (1) the policy of the broker's IAM user allows {actions} on "
+            "arn:*:sts::*:federated-user/*; (2) its permissions boundary allows the same; (3) no service control "
+            "policy denies it.",
+        ),
+        actions=_FEDERATION,
+    ),
+    _rule(
         "InvalidIdentityToken InvalidIdentityTokenException",
         Meaning(
             "aws_cannot_fetch_keys",
@@ -427,7 +454,7 @@ RULES: tuple[Rule, ...] = (
             retry=True,
             again=True,
         ),
-        actions=_PLAIN,
+        actions=f"{_PLAIN} {_FEDERATION}",
     ),
     _rule(
         "ExpiredToken ExpiredTokenException",
@@ -560,8 +587,9 @@ RULES: tuple[Rule, ...] = (
         Meaning(
             "aws_no_own_credentials",
             _NOT_RIGHT,
-            "The role is set to AssumeRole trust, but the broker runs without AWS credentials of its own.",
-            "Give the broker an instance, task or pod role, or set the role's trust to web identity, which needs none.",
+            "The way into {role} takes AWS credentials of the broker's own, and it runs without any.",
+            "Give the broker an instance, task or pod role (for a federation token the keys of an IAM user), or set "
+            "the role's trust to web identity, which needs none.",
         ),
     ),
     _rule(
@@ -635,6 +663,16 @@ RULES: tuple[Rule, ...] = (
             elsewhere=True,
             silent=True,
         ),
+    ),
+    _rule(
+        "UnusableAnswer",
+        Meaning(
+            "aws_federation_elsewhere",
+            _NOT_RIGHT,
+            "What AWS answered is not a federated user of the account of {role}.",
+            "Register the federation token in the account of the broker's own IAM user, which is where it comes from.",
+        ),
+        actions=_FEDERATION,
     ),
     _rule(
         "UnusableAnswer",

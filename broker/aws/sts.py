@@ -1,7 +1,8 @@
-"""AWS STS: the three calls that turn a right into temporary credentials.
+"""AWS STS: the four calls that turn a right into temporary credentials.
 
 AssumeRoleWithWebIdentity and AssumeRoleWithSAML are unsigned: no AWS credential of the process is read or attached,
-even if there are some. AssumeRole is signed with boto3's default chain. Specification: STS API reference.
+even if there are some. AssumeRole and GetFederationToken are signed with boto3's default chain. Specification: STS API
+reference.
 
 Clients are built once for each region and shared by all threads (building one costs 30 to 60 ms of CPU, a call 1 ms).
 Retries are ours: each try may sign a fresh token, goes to a second region when the first does not answer, and all of
@@ -30,7 +31,7 @@ from botocore.parsers import ResponseParserError
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
-from broker.arns import PARTITIONS, endpoint_for
+from broker.arns import PARTITIONS, endpoint_for, federated_user_arn
 from broker.aws import clock, regions
 from broker.aws.credentials import Credentials
 from broker.aws.errors import Action, Asked, UnusableAnswer, explain, from_botocore
@@ -51,8 +52,9 @@ _CONNECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class RoleCall:
-    """What all three calls have in common. seconds: 900 to 43200; region "": the partition's home region.
+    """What all calls have in common. seconds: 900 to 43200; region "": the partition's home region.
 
+    role_arn: for a federation token the ARN under which it is registered, which AWS does not know.
     second_region: who is asked when the first does not answer; "": the partition's own choice.
     """
 
@@ -165,6 +167,27 @@ def assume_role(
         lambda client: _send(
             client.assume_role, RoleSessionName=call.session_name, **more, **_common(call)
         ),
+    )
+
+
+def federation_token(call: RoleCall, *, session_tags: Mapping[str, str] | None = None) -> StsAnswer:
+    """GetFederationToken, signed with the process's own AWS credentials, which have to be an IAM user's.
+
+    Without a session policy it would give all that this user may do: ValueError. Raises AwsError, AwsUnavailable.
+    """
+    if not (call.session_policy or call.policy_arns):
+        raise ValueError("a federation token is never asked for without a session policy")
+    tags = dict(session_tags or {})
+    asked = _asked(call, "GetFederationToken", "", tuple(tags), False)
+    more = _common(call)
+    del more["RoleArn"]
+    if tags:
+        more["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return _obtain(
+        "ambient",
+        call,
+        asked,
+        lambda client: _send(client.get_federation_token, Name=call.session_name, **more),
     )
 
 
@@ -281,7 +304,8 @@ def _usable(answer: Mapping[str, Any], call: RoleCall) -> StsAnswer:
     """Read STS's answer. Raises UnusableAnswer when a value is missing, unprintable, or for another role."""
     try:
         given = answer["Credentials"]
-        arn = str(answer["AssumedRoleUser"]["Arn"])
+        user = answer.get("AssumedRoleUser") or answer["FederatedUser"]
+        arn = str(user["Arn"])
         key_id, secret, session_token = (
             given[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")
         )
@@ -292,8 +316,7 @@ def _usable(answer: Mapping[str, Any], call: RoleCall) -> StsAnswer:
         raise UnusableAnswer
     if expires_at.tzinfo is None:
         raise UnusableAnswer
-    account, name = call.role_arn.split(":")[4], call.role_arn.rsplit("/", 1)[-1]
-    if not _is_session_of(arn, call.partition, account, name):
+    if not _is_session_of(arn, call):
         raise UnusableAnswer
     return StsAnswer(
         credentials=Credentials(key_id, secret, session_token, expires_at.astimezone(UTC)),
@@ -306,9 +329,13 @@ def _is_a_word(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
 
 
-def _is_session_of(arn: str, partition: str, account: str, name: str) -> bool:
-    """Whether an assumed-role ARN is a session of this very role. AWS drops the role's path."""
-    return arn.startswith(f"arn:{partition}:sts::{account}:assumed-role/{name}/")
+def _is_session_of(arn: str, call: RoleCall) -> bool:
+    """Whether it is a session of this very role, whose path AWS drops; or this federated user, of this account."""
+    account = call.role_arn.split(":")[4]
+    if ":federated-user/" in call.role_arn:
+        return arn == federated_user_arn(call.partition, account, call.session_name)
+    name = call.role_arn.rsplit("/", 1)[-1]
+    return arn.startswith(f"arn:{call.partition}:sts::{account}:assumed-role/{name}/")
 
 
 # --- Clients

@@ -43,8 +43,14 @@ MOST_WISHES = 6
 SAMPLE = "daypass-check"
 """The value of every session tag in a try."""
 
-_NOT_BY_US = "The role trusts somebody else's signature, which only an employee brings; nothing can be tried "
-"without one."
+_NOT_BY_US = (
+    "The role trusts somebody else's signature, which only an employee brings; nothing can be tried "
+    "without one."
+)
+_NO_ROLE = (
+    "A federation token is no role in IAM: nobody trusts anybody there, and nothing is tried with the rights of the "
+    "broker's own user."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,8 @@ def gather(role: AwsRole, *, who: Who, now: datetime, issuer: IssuerLook | None 
     wishes = _wishes(role)
     registered = registered_of(role, wishes)
     wanted = role_trust(role)
+    if role.trust == AwsRole.Trust.FEDERATION_TOKEN:
+        return Evidence(registered=registered, wanted=wanted, untried=_NO_ROLE)
     if not any(role.trust == known for known in TRUSTS):
         iam = looking.look_at_iam(role, now=now) if role.account.discovery_role else None
         return Evidence(registered=registered, wanted=wanted, iam=iam, untried=_NOT_BY_US)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -500,7 +501,8 @@ class AwsRoleForm(RoleFields, ServiceForm):
         label="ARN",
         max_length=2048,
         widget=_code(),
-        help_text="As the IAM console shows it: arn:aws:iam::111122223333:role/Developer.",
+        help_text="As the IAM console shows it: arn:aws:iam::111122223333:role/Developer. A federation token, which "
+        "is no role, is named by you: arn:aws:sts::111122223333:federated-user/Developer.",
     )
     description = forms.CharField(
         label="What it is for",
@@ -640,6 +642,7 @@ class AwsRoleAdmin(DaypassAdmin):
             "assume_role": "AssumeRole",
             "relayed_token": "relayed ID token",
             "relayed_assertion": "relayed assertion",
+            "federation_token": "federation token",
         }[role.trust]
 
     @admin.display(description="longest", ordering="max_seconds")
@@ -662,6 +665,11 @@ class AwsRoleAdmin(DaypassAdmin):
 
     def facts(self, request: HttpRequest, thing: AwsRole) -> Sequence[tuple[str, Any]]:
         return (("Its sessions are named like", names.example(thing.session_name)),)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if obj.trust == Trust.FEDERATION_TOKEN:
+            messages.warning(request, FEDERATION_TOKENS)
 
     # Many at once
 
@@ -689,6 +697,35 @@ class AwsRoleAdmin(DaypassAdmin):
                 "added": sum(result.colour == "green" for result in results),
             },
         )
+
+
+FEDERATION_TOKENS = (
+    "Federation tokens need the long-term access key of an IAM user where Daypass runs: whoever steals it is that "
+    "user, until somebody notices. They carry no source identity and reach neither IAM nor other roles. Take them "
+    "only until there is a role that trusts Daypass."
+)
+
+
+@panel("broker.awsrole", position=10)
+def what_a_federation_token_needs(request: HttpRequest, role: AwsRole) -> Panel | None:
+    """In the place where other roles show their trust policy."""
+    if role.trust != Trust.FEDERATION_TOKEN:
+        return None
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": ["sts:GetFederationToken", "sts:TagSession"],
+                "Resource": f"arn:{role.account.partition}:sts::{role.account.account_id}:federated-user/*",
+            }
+        ],
+    }
+    return Panel(
+        "What Daypass's IAM user needs",
+        "admin/federation_token.html",
+        {"policy": json.dumps(policy, indent=2), "warning": FEDERATION_TOKENS},
+    )
 
 
 MOST_AT_ONCE = 2000

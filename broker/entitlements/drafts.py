@@ -16,7 +16,13 @@ from typing import Any
 from unicodedata import category, normalize
 from uuid import UUID
 
-from broker.arns import PARTITIONS, RoleArn, parse_account_id, parse_role_arn
+from broker.arns import (
+    PARTITIONS,
+    RoleArn,
+    parse_account_id,
+    parse_federated_user_arn,
+    parse_role_arn,
+)
 from broker.entitlements.names import problem_of_template
 from broker.entitlements.rules import LONGEST_SECONDS, SHORTEST_SECONDS, duration
 from broker.errors import BadInput
@@ -30,7 +36,14 @@ LONGEST_TAG_KEY = 128
 SHORTEST_SIGN_IN_AGE = 60
 LONGEST_SIGN_IN_AGE = 30 * 86400
 
-TRUSTS = ("web_identity", "saml", "assume_role", "relayed_token", "relayed_assertion")
+TRUSTS = (
+    "web_identity",
+    "saml",
+    "assume_role",
+    "relayed_token",
+    "relayed_assertion",
+    "federation_token",
+)
 RELAYED = ("relayed_token", "relayed_assertion")
 CONSOLES = ("federation", "saml_form")
 COLOURS = ("red", "amber", "green", "blue", "violet", "grey")
@@ -258,7 +271,8 @@ def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
     checks = _Checks()
     arn = None
     try:
-        arn = parse_role_arn(draft.arn)
+        federated = draft.trust == "federation_token"
+        arn = parse_federated_user_arn(draft.arn) if federated else parse_role_arn(draft.arn)
     except BadInput as error:
         checks.wrong("arn", error.message)
     if arn is not None and arn.name.startswith("AWSReservedSSO_"):
@@ -284,6 +298,8 @@ def check_role(draft: RoleDraft) -> tuple[RoleDraft, RoleArn]:
         checks.wrong("console", "The SAML form works only for a role that trusts Daypass by SAML.")
     session_name = draft.session_name.strip()
     problem = problem_of_template(session_name)
+    if session_name and draft.trust == "federation_token":
+        problem = "AWS takes 32 characters for a federated user, so Daypass makes the name."
     if problem:
         checks.wrong("session_name", problem)
     if draft.external_id.strip() and draft.trust != "assume_role":
@@ -365,6 +381,11 @@ def check_mapping(draft: MappingDraft) -> MappingDraft:
         session_tags=session_tags,
         transitive_tag_keys=transitive,
     )
+
+
+def narrowed(draft: MappingDraft) -> bool:
+    """Whether its sessions get a session policy, inline or managed."""
+    return bool(draft.session_policy or draft.policy_arns)
 
 
 def check_deny(draft: DenyDraft) -> DenyDraft:

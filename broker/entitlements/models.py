@@ -126,6 +126,10 @@ class AwsRole(models.Model):
         WEB_IDENTITY = "web_identity", "Web identity: the role trusts Daypass as OIDC issuer"
         SAML = "saml", "SAML: the role trusts Daypass as SAML identity provider"
         ASSUME_ROLE = "assume_role", "AssumeRole: the role trusts the broker's own AWS role"
+        FEDERATION_TOKEN = (
+            "federation_token",
+            "Federation token: a federated user of the broker's own IAM user, not a role",
+        )
         RELAYED_TOKEN = (
             "relayed_token",
             "Relayed ID token: the role trusts the company's own OpenID Connect provider",
@@ -204,7 +208,13 @@ class AwsRole(models.Model):
 
     @property
     def role_arn(self) -> RoleArn:
-        return RoleArn(self.account.partition, self.account.account_id, self.path, self.name)
+        return RoleArn(
+            self.account.partition,
+            self.account.account_id,
+            self.path,
+            self.name,
+            federated=self.trust == self.Trust.FEDERATION_TOKEN,
+        )
 
 
 class Mapping(models.Model):

@@ -233,6 +233,7 @@ class Code(StrEnum):
     ATTRIBUTE_AMBIGUOUS = "attribute_ambiguous"
     ATTRIBUTE_UNFIT = "attribute_unfit"
     TAGS_TOO_LARGE = "tags_too_large"
+    SESSION_POLICY_MISSING = "session_policy_missing"
     TAGS_NOT_RELAYED = "tags_not_relayed"
 
 
@@ -252,6 +253,7 @@ _EFFORT: dict[Code, tuple[int, NextStep]] = {
     Code.ATTRIBUTE_AMBIGUOUS: (7, NextStep.ASK_ADMINISTRATOR),
     Code.ATTRIBUTE_UNFIT: (7, NextStep.ASK_ADMINISTRATOR),
     Code.TAGS_TOO_LARGE: (7, NextStep.ASK_ADMINISTRATOR),
+    Code.SESSION_POLICY_MISSING: (7, NextStep.ASK_ADMINISTRATOR),
     Code.TAGS_NOT_RELAYED: (7, NextStep.ASK_ADMINISTRATOR),
     Code.NO_LONGER_VALID: (8, NextStep.ASK_ADMINISTRATOR),
     Code.MAPPING_DISABLED: (8, NextStep.ASK_ADMINISTRATOR),
@@ -538,6 +540,7 @@ def _judge(
         *_hand_over(ask.hand_over, mapping),
         *too_short,
         *unfit,
+        *_policy_needed(role, mapping),
     ]
     if ask.seconds is not None and longest and ask.seconds > longest:
         why = ""
@@ -727,6 +730,17 @@ def _tags(
         else:
             tags[key] = value
     return tags, failures
+
+
+def _policy_needed(role: RoleFacts, mapping: MappingFacts) -> list[_Failure]:
+    """A federation token without a session policy would be everything that the broker's own user may do."""
+    if role.trust != "federation_token" or mapping.session_policy or mapping.policy_arns:
+        return []
+    sentence = (
+        f"{_capital(_by(mapping))} this access has no session policy, and a federation token is never given "
+        "without one."
+    )
+    return [_Failure(Code.SESSION_POLICY_MISSING, sentence)]
 
 
 def _too_large(tags: Mapping[str, str], mapping: MappingFacts) -> list[_Failure]:

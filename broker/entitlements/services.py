@@ -42,6 +42,7 @@ from broker.entitlements.drafts import (
     check_environment,
     check_mapping,
     check_role,
+    narrowed,
     problem_of_policy_arns,
 )
 from broker.entitlements.models import (
@@ -288,7 +289,13 @@ def _check_mapping_in_place(draft: MappingDraft) -> None:
     errors = {}
     if not DirectoryGroup.objects.filter(pk=draft.group).exists():
         errors["group"] = "This group does not exist any more."
-    found = AwsRole.objects.filter(pk__in=draft.roles).select_related("account")
+    found = list(AwsRole.objects.filter(pk__in=draft.roles).select_related("account"))
+    for role in found:
+        if role.trust == AwsRole.Trust.FEDERATION_TOKEN and not narrowed(draft):
+            errors["session_policy"] = (
+                f"{role} is a federation token, which Daypass never gives without a session policy. "
+                "Write one here, or name managed policies that narrow."
+            )
     roles: list[RoleArn] = [role.role_arn for role in found]
     if len(roles) < len(draft.roles):
         errors["roles"] = "One of these roles does not exist any more."

@@ -88,7 +88,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='awsrole',
             name='trust',
-            field=models.CharField(choices=[('web_identity', 'Web identity: the role trusts Daypass as OIDC issuer'), ('saml', 'SAML: the role trusts Daypass as SAML identity provider'), ('assume_role', "AssumeRole: the role trusts the broker's own AWS role"), ('relayed_token', "Relayed ID token: the role trusts the company's own OpenID Connect provider"), ('relayed_assertion', "Relayed SAML assertion: the company's own application for AWS says who may use the role")], default='web_identity', max_length=24),
+            field=models.CharField(choices=[('web_identity', 'Web identity: the role trusts Daypass as OIDC issuer'), ('saml', 'SAML: the role trusts Daypass as SAML identity provider'), ('assume_role', "AssumeRole: the role trusts the broker's own AWS role"), ('federation_token', "Federation token: a federated user of the broker's own IAM user, not a role"), ('relayed_token', "Relayed ID token: the role trusts the company's own OpenID Connect provider"), ('relayed_assertion', "Relayed SAML assertion: the company's own application for AWS says who may use the role")], default='web_identity', max_length=24),
         ),
         migrations.AddConstraint(
             model_name='awsrole',
