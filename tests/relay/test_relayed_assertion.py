@@ -230,11 +230,13 @@ def test_a_role_leads_to_the_provider_and_back_to_itself(ada, app, aws, role):
 def test_the_list_offers_to_ask_and_then_shows_what_was_named(ada, app, aws, role):
     before = ada.get("/", secure=True).content.decode()
     assert "Ask Acme" in before and "Developer" not in before
+    assert "You have no AWS roles yet" not in before
 
     relayed(ada, app.answer())
 
     after = ada.get("/", secure=True).content.decode()
     assert "Developer" in after and "from Acme" in after and "Get keys" in after
+    assert f"/roles/{role.pk}/pin/" not in after
     found = ada.get("/?q=develop", secure=True).content.decode()
     nothing = ada.get("/?q=nothing", secure=True).content.decode()
     assert f"/keys/{role.pk}/" in found and f"/keys/{role.pk}/" not in nothing
