@@ -38,7 +38,8 @@ SEALED_HERE = {
     "accounts/services/second_factors.py": "resealed",
     "accounts/adapters.py": "resealed: second factors",
     "accounts/views/oidc.py": "hours: in a browser's session, for its sign-out",
-    "accounts/services/relaying.py": "minutes: as long as the relayed token is valid",
+    "accounts/services/relaying.py": "minutes: as long as what is relayed is valid",
+    "accounts/views/relay.py": "minutes: in the cache, until the sign-in that it waits for",
 }
 
 
