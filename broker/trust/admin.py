@@ -22,7 +22,7 @@ from broker import backoffice
 from broker.arns import PARTITIONS
 from broker.backoffice import LinesField, Page, Panel, choice, panel
 from broker.entitlements.models import AwsAccount, AwsRole
-from broker.errors import DaypassError
+from broker.errors import BadInput, DaypassError
 from broker.trust import queries, rules
 from broker.trust.documents import STACK_SET, Format, documents
 from broker.trust.queries import role_trust
@@ -75,7 +75,8 @@ class SetUpForm(forms.Form):
     discovery = forms.BooleanField(
         label="With a role that Daypass reads the account through",
         required=False,
-        help_text="It lists roles and whom they trust, and only Daypass itself gets into it.",
+        help_text="It lists roles and whom they trust, and only Daypass itself gets into it. "
+        "Named as on the account's page, or DaypassDiscovery.",
     )
     update_metadata = forms.BooleanField(
         label="That role may renew the SAML provider's metadata",
@@ -323,7 +324,10 @@ def _file(name: str, media_type: str, content: bytes) -> HttpResponse:
 
 @panel("broker.awsrole", position=15)
 def what_iam_needs(request: HttpRequest, role: AwsRole) -> Panel | None:
-    subject = role_trust(role)
+    try:
+        subject = role_trust(role)
+    except BadInput:  # something in the settings or the catalogue that no policy can name; the set-up page says what
+        subject = None
     if subject is None:
         return None
     return Panel(

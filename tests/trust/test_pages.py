@@ -188,6 +188,18 @@ def test_an_account_that_is_read_keeps_its_role_for_that(admin_client, payments)
     assert (reader["RoleName"], reader["Path"]) == ("Reader", "/ops/")
 
 
+def test_a_setting_that_no_policy_can_name_breaks_no_page(admin_client, payments, settings):
+    settings.DAYPASS_AUDIENCE = "two words"
+    role = payments.roles.get(name="Developer")
+
+    page = admin_client.get(
+        reverse("admin:broker_awsrole_change", args=(role.pk,)), secure=True
+    ).content.decode()
+
+    assert "The trust policy that IAM needs" not in page
+    assert "two words" in get(admin_client, role=role.pk).content.decode()
+
+
 def test_nothing_chosen_or_known_is_told(admin_client):
     for chosen in ({}, {"role": "x"}, {"account": "-1"}, {"account": "9" * 40}):
         assert "nothing to set up" in get(admin_client, **chosen).content.decode()
