@@ -39,7 +39,7 @@ SEALED_HERE = {
     "accounts/adapters.py": "resealed: second factors",
     "accounts/views/oidc.py": "hours: in a browser's session, for its sign-out",
     "accounts/services/relaying.py": "minutes: as long as what is relayed is valid",
-    "accounts/views/relay.py": "minutes: in the cache, until the sign-in that it waits for",
+    "accounts/views/relay.py": "minutes: until the browser comes to fetch it",
 }
 
 
