@@ -3,6 +3,7 @@
 from broker import inspection
 from broker.assume import admin as assume
 from broker.audit import admin as audit
+from broker.discovery import admin as discovery
 from broker.doctor import admin as doctor
 from broker.entitlements import admin as entitlements
 from broker.handover import admin as handover
@@ -13,6 +14,7 @@ from broker.upkeep import admin as upkeep
 __all__ = [
     "assume",
     "audit",
+    "discovery",
     "doctor",
     "entitlements",
     "handover",

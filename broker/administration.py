@@ -42,6 +42,7 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("AWS accounts", "broker_awsaccount_changelist"),
             ("AWS roles", "broker_awsrole_changelist"),
             ("Doctor", "broker_trustcheck_changelist"),
+            ("Found in AWS", "broker_finding_changelist"),
             ("Environments", "broker_environment_changelist"),
         ),
     ),

@@ -127,6 +127,7 @@ def endpoints(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
         "DAYPASS_KMS_ENDPOINT",
         "DAYPASS_S3_ENDPOINT",
         "DAYPASS_IAM_ENDPOINT",
+        "DAYPASS_ORGANIZATIONS_ENDPOINT",
     ):
         for value in endpoints_of(getattr(settings, name)):
             if settings.DEMO or urlsplit(value).scheme == "https":

@@ -110,6 +110,7 @@ DAYPASS_KMS_KEYS = env.words("DAYPASS_KMS_KEYS")
 DAYPASS_KMS_ENDPOINT = env.text("DAYPASS_KMS_ENDPOINT")
 DAYPASS_S3_ENDPOINT = env.text("DAYPASS_S3_ENDPOINT")
 DAYPASS_IAM_ENDPOINT = env.text("DAYPASS_IAM_ENDPOINT")
+DAYPASS_ORGANIZATIONS_ENDPOINT = env.text("DAYPASS_ORGANIZATIONS_ENDPOINT")
 # AWS cannot read anything of ours: then roles are given SAML trust unless somebody says otherwise.
 DAYPASS_NOTHING_PUBLIC = env.boolean(
     "DAYPASS_NOTHING_PUBLIC", default=not (DEMO or looks_public(DAYPASS_ISSUER))
@@ -267,6 +268,11 @@ CELERY_BEAT_SCHEDULE = {
     "saml-providers": {
         "task": "broker.upkeep.tasks.follow_up_all",
         "schedule": crontab(minute="27"),
+    },
+    # Reads only accounts that have a discovery role.
+    "discover": {
+        "task": "broker.discovery.tasks.discover_all",
+        "schedule": crontab(hour="4", minute="37"),
     },
     # Does nothing unless DAYPASS_CHECK_ROLES is on; which roles are due is decided there.
     "check-roles": {"task": "broker.doctor.tasks.check_due", "schedule": crontab(minute="*/10")},

@@ -1,6 +1,7 @@
 """An index for Celery: it finds the tasks of every stage here. Imports only."""
 
 from broker.audit.tasks import verify_recent, verify_whole
+from broker.discovery.tasks import discover_account, discover_all
 from broker.doctor.tasks import check_account, check_due
 from broker.sessions.tasks import expire_due, resolve_pending
 from broker.upkeep.tasks import follow_up, follow_up_all, publish_copy, turn_keys
@@ -8,6 +9,8 @@ from broker.upkeep.tasks import follow_up, follow_up_all, publish_copy, turn_key
 __all__ = [
     "check_account",
     "check_due",
+    "discover_account",
+    "discover_all",
     "expire_due",
     "follow_up",
     "follow_up_all",

@@ -46,6 +46,8 @@ WORDS: Mapping[str, str] = {
     Kind.ADMIN_CHANGED: "Administrator changed something",
     Kind.AUDIT_VERIFIED: "Audit log verified",
     Kind.AUDIT_VIOLATED: "Audit log found broken",
+    Kind.DISCOVERY_DISMISSED: "What was found in AWS was set aside",
+    Kind.DISCOVERY_LOOKED: "AWS account read",
     Kind.HAND_OVER_CONSOLE: "Console opened",
     Kind.HAND_OVER_FAILED: "Hand-over failed",
     Kind.HAND_OVER_KEYS: "Keys handed over",
@@ -99,6 +101,7 @@ _PAGES: Mapping[str, str] = {
     "mapping": "broker_mapping",
     "deny": "broker_deny",
     "session": "broker_session",
+    "finding": "broker_finding",
 }
 """Subject type -> the admin page of what it names."""
 WHOLE_AT_ONCE = 20_000

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     ADMIN_CHANGED = "admin.changed"
     AUDIT_VERIFIED = "audit.verified"
     AUDIT_VIOLATED = "audit.violated"
+    DISCOVERY_DISMISSED = "discovery.dismissed"
+    DISCOVERY_LOOKED = "discovery.looked"
     HAND_OVER_CONSOLE = "hand_over.console"
     HAND_OVER_FAILED = "hand_over.failed"
     HAND_OVER_KEYS = "hand_over.keys"

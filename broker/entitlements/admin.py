@@ -316,7 +316,12 @@ class AwsAccountForm(ServiceForm):
         required=False,
         widget=_code(),
         help_text="Name, with its path, of the role through which Daypass reads IAM here, so that the doctor names the "
-        "very line of a trust policy that is wrong. For example DaypassDiscovery.",
+        "very line of a trust policy that is wrong, and new roles are found. For example DaypassDiscovery.",
+    )
+    management = forms.BooleanField(
+        label="Lists the organisation",
+        required=False,
+        help_text="The discovery role of this account may list the accounts of the organisation.",
     )
     enabled = forms.BooleanField(
         label="In use", required=False, initial=True, help_text="Off: every role of it is refused."
@@ -375,6 +380,7 @@ class AwsAccountAdmin(DaypassAdmin):
                     "saml_provider_name",
                     "external_id",
                     "discovery_role",
+                    "management",
                 ),
                 "classes": ("collapse",),
             },
@@ -410,7 +416,8 @@ class AwsAccountAdmin(DaypassAdmin):
 
     @admin.display(description="state", ordering="enabled")
     def state(self, account: AwsAccount) -> str:
-        return _chip("in use", "green") if account.enabled else _chip("off", "grey")
+        chip = _chip("in use", "green") if account.enabled else _chip("off", "grey")
+        return format_html("{} {}", chip, marks_of(account))
 
 
 @panel("broker.awsaccount", position=20)

@@ -81,6 +81,7 @@ class AccountDraft:
     saml_provider_name: str = "Daypass"
     external_id: str = ""
     discovery_role: str = ""
+    management: bool = False
     enabled: bool = True
 
 
