@@ -31,4 +31,4 @@ class TrustCheck(models.Model):
         ordering: ClassVar = ["-at"]
 
     def __str__(self) -> str:
-        return f"{self.role_id}: {self.outcome}"
+        return f"{self.role}: {self.get_outcome_display().lower()}"
