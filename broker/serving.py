@@ -181,7 +181,7 @@ class PatientWorker(ThreadWorker):
             self._left, self._left_until = 0, 0.0  # somebody else took it
 
     def _own_load(self) -> int:
-        return self.nr_conns + AN_ANSWER * self.answering
+        return int(self.nr_conns) + AN_ANSWER * self.answering
 
     def _say_load(self) -> None:
         self.load.say(self.age, self._own_load())
@@ -310,7 +310,7 @@ class PatientWorker(ThreadWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        self.wsgi = _closing_when_asked(self.wsgi)
+        self.wsgi: Any = _closing_when_asked(self.wsgi)
 
     def enqueue_req(self, conn: Connection) -> None:
         self.answering += 1
