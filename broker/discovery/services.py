@@ -123,7 +123,10 @@ def _keep_roles(account: AwsAccount, roles: Iterable[IamRole], now: datetime) ->
                 "description": role.description[:200],
             },
         )
-    registered = AwsRole.objects.filter(account=account)
+    # A federation token is no role in IAM, so IAM cannot list it, and it cannot vanish from there.
+    registered = AwsRole.objects.filter(account=account).exclude(
+        trust=AwsRole.Trust.FEDERATION_TOKEN
+    )
     known = set(registered.values_list("arn", flat=True))
     earlier = Finding.objects.filter(kind=Finding.Kind.ROLE, account_id=account.account_id)
     new = _keep(found, earlier, known, now)

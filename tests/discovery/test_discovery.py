@@ -128,6 +128,16 @@ def test_a_role_that_is_gone_is_flagged_and_unflagged_and_never_deleted(amazon, 
     assert states()["Developer"] == "accepted"
 
 
+def test_a_federation_token_is_no_role_and_does_not_vanish(amazon, management):
+    arn = f"arn:aws:sts::{management.account_id}:federated-user/Operators"
+    row = make.role("Operators", of=management, arn=arn, trust="federation_token")
+
+    look(management)
+
+    row.refresh_from_db()
+    assert row.vanished_at is None
+
+
 def test_a_proposal_that_is_gone_is_said_to_be(amazon, management):
     amazon.trusting(MANAGEMENT, "Developer")
     look(management)
