@@ -61,10 +61,14 @@ def sources(*, outside: tuple[str, ...]) -> list[tuple[str, ast.Module]]:
     return [(name, tree) for name, tree in found if not name.startswith(outside)]
 
 
+BORROWED = ("aws/saml_provider.py", "aws/reading.py")
+"""What Daypass borrowed for itself, never what it minted: tests/aws/test_credentials.py names each call."""
+
+
 def test_only_assume_and_handover_reveal_what_is_minted_or_issued():
     callers = [
         f"{name}:{node.lineno}"
-        for name, tree in sources(outside=("assume/", "handover/"))
+        for name, tree in sources(outside=("assume/", "handover/", *BORROWED))
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr == "reveal"
     ]
