@@ -53,6 +53,10 @@ _NO_ROLE = (
 )
 
 
+_NO_ROLE = "A federation token is a federated user of Daypass's own IAM user: there is no role and no trust "
+"policy to try."
+
+
 @dataclass(frozen=True, slots=True)
 class Who:
     """On whose behalf it is looked: the administrator, or the task."""
@@ -109,6 +113,8 @@ def gather(role: AwsRole, *, who: Who, now: datetime, issuer: IssuerLook | None 
     wishes = _wishes(role)
     registered = registered_of(role, wishes)
     wanted = role_trust(role)
+    if role.trust == AwsRole.Trust.FEDERATION_TOKEN:
+        return Evidence(registered=registered, wanted=wanted, untried=_NO_ROLE)
     if role.trust == AwsRole.Trust.FEDERATION_TOKEN:
         return Evidence(registered=registered, wanted=wanted, untried=_NO_ROLE)
     if not any(role.trust == known for known in TRUSTS):

@@ -128,6 +128,17 @@ def test_a_role_that_trusts_somebody_else_is_not_tried_and_not_blamed(company):
     assert tries(world) == []
 
 
+def test_a_federated_user_is_not_looked_for_in_iam(company):
+    world = company("web_identity")
+    AwsRole.objects.filter(pk=world.role.pk).update(trust="federation_token")
+
+    check = world.check()
+
+    assert (check.outcome, check.code) == ("unsure", "not_tried")
+    assert "no role" in check.cause
+    assert world.sts.requests == []
+
+
 def test_a_later_look_takes_the_place_of_the_last_one(company):
     world = company("web_identity")
     world.check()
