@@ -21,6 +21,8 @@ CI = os.environ.get("CI", "").lower() in ("1", "true")
 PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 RESULTS = ROOT / "test-results"
+WORKERS = str(min(8, (os.cpu_count() or 2) * 3 // 2))
+"""Processes that test side by side: more than there are cores, because much of it waits for servers."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ def checks() -> Outcome:
 
 
 def sqlite() -> Outcome:
-    return pytest("sqlite", ["-m", "not journey and not interop", "-n", "2"], {})
+    return pytest("sqlite", ["-m", "not journey and not interop", "-n", WORKERS], {})
 
 
 def postgresql() -> Outcome:
@@ -118,7 +120,7 @@ def postgresql() -> Outcome:
         apart = [f"--ignore=tests/{name}" for name in elsewhere]
         return pytest(
             "postgresql",
-            ["-m", "not journey and not interop", "-n", "2", *apart],
+            ["-m", "not journey and not interop", "-n", WORKERS, *apart],
             {"DATABASE_URL": server.url},
         )
     finally:

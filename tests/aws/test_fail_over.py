@@ -404,13 +404,13 @@ def test_when_both_are_avoided_the_first_is_asked_first_all_the_same(aws):
 
 
 def test_when_both_hang_it_ends_in_time(aws, monkeypatch, quickly):
-    monkeypatch.setattr(sts, "PATIENCE", 0.8)
+    monkeypatch.setattr(sts, "PATIENCE", 2)
     aws.first.otherwise = aws.second.otherwise = always(Answer(hang=30))
 
     with pytest.raises(AwsUnavailable):
         web()
 
-    assert aws.asked() == (1, 1)
+    assert aws.asked() in ((1, 1), (2, 1))  # a third try only while there is time left for it
 
 
 def test_a_second_region_that_nobody_needs_any_more_is_forgotten(aws, clock):
