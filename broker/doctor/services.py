@@ -53,10 +53,6 @@ _NO_ROLE = (
 )
 
 
-_NO_ROLE = "A federation token is a federated user of Daypass's own IAM user: there is no role and no trust "
-"policy to try."
-
-
 @dataclass(frozen=True, slots=True)
 class Who:
     """On whose behalf it is looked: the administrator, or the task."""
