@@ -99,6 +99,10 @@ def postgresql() -> Outcome:
         elsewhere = (
             "demo",
             "attacks",
+            "aws",
+            "fuzz",
+            "trust",
+            "test_checks.py",
             "test_deployment.py",
             "test_serving.py",
             "accounts/test_confined.py",
@@ -111,10 +115,7 @@ def postgresql() -> Outcome:
             "accounts/test_saml_metadata.py",
             "accounts/test_shapes.py",
             "doctor/test_misconfigurations.py",
-            "trust/test_deployed.py",
-            "trust/test_documents.py",
-            "trust/test_setup_page.py",
-            "trust/test_terraform.py",
+            "minting/test_rotation_under_load.py",
             "ways/test_strict_sts.py",
         )
         apart = [f"--ignore=tests/{name}" for name in elsewhere]
