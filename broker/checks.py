@@ -181,6 +181,20 @@ def kms_keys(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     return found
 
 
+@register("daypass")
+def token_algorithm(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
+    if settings.DAYPASS_TOKEN_ALGORITHM in ("RS256", "ES256"):
+        return []
+    return [
+        Error(
+            f"DAYPASS_TOKEN_ALGORITHM is {settings.DAYPASS_TOKEN_ALGORITHM!r}.",
+            hint="Set it to RS256 or ES256, or leave it unset for RS256. It decides of what kind the next key for "
+            "tokens is (docs/keys.md).",
+            id="daypass.E024",
+        )
+    ]
+
+
 # --- Settings whose other values would be unsafe (threats.md R62). They are in the code and not in the environment, so
 # what is caught here is an own settings module, or a change of ours.
 

@@ -103,6 +103,8 @@ DAYPASS_CHECK_ROLES = env.boolean("DAYPASS_CHECK_ROLES")
 # How long a key signs before the next one follows; 0: only by hand.
 DAYPASS_KEY_ROTATION_DAYS = env.integer("DAYPASS_KEY_ROTATION_DAYS", 90, most=1000)
 DAYPASS_SAML_KEY_ROTATION_DAYS = env.integer("DAYPASS_SAML_KEY_ROTATION_DAYS", 365, most=1000)
+# What the next key for tokens is made for: RS256, or ES256; assertions are signed with RSA always.
+DAYPASS_TOKEN_ALGORITHM = env.text("DAYPASS_TOKEN_ALGORITHM", "RS256")
 # Where the issuer's documents are written, when AWS cannot read them here: file:///directory or s3://bucket/prefix.
 DAYPASS_PUBLISH_TO = env.text("DAYPASS_PUBLISH_TO")
 # Keys in AWS KMS, as purpose=ARN: "oidc=arn:... saml=arn:...". A purpose that is named has keys nowhere else.

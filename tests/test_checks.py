@@ -71,6 +71,8 @@ def test_a_whole_configuration_passes_without_a_warning(tmp_path):
         ({"DAYPASS_KMS_ENDPOINT": "http://kms.example.com"}, "daypass.E020"),
         ({"DAYPASS_KMS_KEYS": "oidc=arn:aws:kms:eu-west-1:111122223333:alias/x"}, "daypass.E022"),
         ({"DAYPASS_KMS_KEYS": "saml"}, "daypass.E022"),
+        ({"DAYPASS_TOKEN_ALGORITHM": "ES384"}, "daypass.E024"),
+        ({"DAYPASS_TOKEN_ALGORITHM": "none"}, "daypass.E024"),
         ({"DAYPASS_S3_ENDPOINT": "http://s3.example.com"}, "daypass.E020"),
         ({"DAYPASS_IAM_ENDPOINT": "http://iam.example.com"}, "daypass.E020"),
         ({"DAYPASS_PUBLISH_TO": "/srv/issuer"}, "daypass.E023"),

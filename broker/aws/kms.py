@@ -1,6 +1,6 @@
 """AWS KMS: signatures by a private key that never leaves it. For `broker.minting`.
 
-Specification: Sign and GetPublicKey in the KMS API reference; RSA_2048, SIGN_VERIFY, RSASSA_PKCS1_V1_5_SHA_256 alone.
+Specification: Sign and GetPublicKey in the KMS API reference; SIGN_VERIFY, and of its key specs those of KINDS alone.
 Calls are signed with the process's own AWS credentials (boto3's default chain) and go to the region of the key's ARN.
 A failure is a KeyUnavailable: whoever waits for a signature need not know where its key is.
 """
@@ -27,7 +27,10 @@ TRIES = 2
 LONGEST = TRIES * (CONNECT_TIMEOUT + READ_TIMEOUT)
 """Seconds after which a call has ended, but for the pause between two tries (far below a second)."""
 
-ALGORITHM = "RSASSA_PKCS1_V1_5_SHA_256"
+RSA, EC = "RSASSA_PKCS1_V1_5_SHA_256", "ECDSA_SHA_256"
+KINDS: Mapping[str, str] = {"RSA_2048": RSA, "ECC_NIST_P256": EC}
+"""Key spec -> the one algorithm that we sign with."""
+CREATE = "aws kms create-key --key-spec RSA_2048 --key-usage SIGN_VERIFY"
 _LARGEST_MESSAGE = 4096
 """Bytes that KMS takes and hashes itself; of more it wants the digest."""
 
@@ -57,16 +60,19 @@ def public_key(key_arn: str) -> bytes:
         answer.get("KeySpec") or answer.get("CustomerMasterKeySpec"),
         answer.get("KeyUsage"),
     )
-    if spec != "RSA_2048" or usage != "SIGN_VERIFY" or ALGORITHM not in answer["SigningAlgorithms"]:
+    if usage != "SIGN_VERIFY" or KINDS.get(str(spec)) not in answer["SigningAlgorithms"]:
         raise KeyUnavailable(
             cause=f"The KMS key {key_arn} is {spec} for {usage}.",
-            remedy="Create one with `aws kms create-key --key-spec RSA_2048 --key-usage SIGN_VERIFY`.",
+            remedy=f"Create one with `{CREATE}`; for tokens it may be ECC_NIST_P256 as well.",
         )
     return bytes(answer["PublicKey"])
 
 
-def sign(key_arn: str, message: bytes) -> bytes:
-    """RSASSA-PKCS1-v1_5 over SHA-256 of the message. Raises KeyUnavailable; retry is True when a moment helps."""
+def sign(key_arn: str, message: bytes, algorithm: str = RSA) -> bytes:
+    """RSASSA-PKCS1-v1_5 or ECDSA (in DER) over SHA-256 of the message.
+
+    Raises KeyUnavailable; retry is True when a moment helps.
+    """
     whole = len(message) <= _LARGEST_MESSAGE
     answer = _call(
         key_arn,
@@ -75,7 +81,7 @@ def sign(key_arn: str, message: bytes) -> bytes:
             KeyId=key_arn,
             Message=message if whole else hashlib.sha256(message).digest(),
             MessageType="RAW" if whole else "DIGEST",
-            SigningAlgorithm=ALGORITHM,
+            SigningAlgorithm=algorithm,
         ),
     )
     return bytes(answer["Signature"])
@@ -135,7 +141,7 @@ def _refused(error: ClientError, key_arn: str, action: str, region: str) -> KeyU
             _SOON,
             retry=True,
             cause=f"KMS in {region} answered {code or status}.",
-            remedy="When it stays: the account's request quota for asymmetric RSA keys (500 a second by default).",
+            remedy="When it stays: the account's request quota for asymmetric keys of this kind (Service Quotas).",
         )
     if code in _OWN_CREDENTIALS:
         _forget(region)
@@ -161,8 +167,8 @@ def _refused(error: ClientError, key_arn: str, action: str, region: str) -> KeyU
             "Cancel the deletion (`aws kms cancel-key-deletion`) and enable it, or bring in another key.",
         ),
         "InvalidKeyUsageException": (
-            f"The KMS key {key_arn} is not one for signing with {ALGORITHM}.",
-            "Create one with `aws kms create-key --key-spec RSA_2048 --key-usage SIGN_VERIFY`.",
+            f"The KMS key {key_arn} is not one for signing with {' or '.join(KINDS.values())}.",
+            f"Create one with `{CREATE}`.",
         ),
     }
     cause, remedy = meanings.get(

@@ -4,8 +4,9 @@ Whoever holds one of these private keys is every person in every account that tr
 opened in memory only by this stage, or they are in AWS KMS, which signs and never gives them away. Every change of
 their state is an audit event.
 
-RSA with 2,048 bits and RS256: AWS takes it for tokens and for assertions, other STS implementations take nothing
-else, and 3,072 bits would cost three times the time of every issue for keys that are changed long before 2030.
+Two kinds, and a key has one for life: RSA with 2,048 bits (RS256), which everybody takes for tokens and assertions, and
+P-256 (ES256), for tokens only, where DAYPASS_TOKEN_ALGORITHM says so. Keys of both kinds stand side by side while one
+follows the other. 3,072 bits would cost three times the time of every issue for keys that are changed long before 2030.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 import xmlsec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -35,7 +36,7 @@ from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
 from broker.aws import kms
 from broker.errors import BadInput, KeyUnavailable
-from broker.minting.kms import KmsPrivateKey
+from broker.minting.kms import handle, load
 from broker.minting.models import SigningKey
 from broker.prepared import Prepared
 from broker.sealing import seal, sealed_under_current_key, unseal
@@ -45,6 +46,9 @@ State = SigningKey.State
 Backend = SigningKey.Backend
 
 KEY_BITS = 2048
+RS256, ES256 = "RS256", "ES256"
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {Purpose.OIDC: (RS256, ES256), Purpose.SAML: (RS256,)}
+"""What a key of each purpose may sign with: AWS documents no elliptic curves for assertions."""
 CERTIFICATE_LIFETIME = timedelta(days=3 * 365)
 PUBLISH_AHEAD = timedelta(hours=24)
 """How long a key is published before it signs: AWS does not say how long it keeps a key set."""
@@ -64,34 +68,37 @@ log = logging.getLogger("daypass.minting")
 class OpenedKey:
     """A private key in memory, as the two signing libraries want it. Never leaves this stage.
 
-    Of a key in KMS, `for_tokens` asks KMS for each signature and `for_xml` is None. certificate: base64 of its DER.
+    algorithm: the one that it signs with, known from the key itself. Of a key in KMS, `for_tokens` asks KMS for each
+    signature; `for_xml` is None of those and of keys for tokens alone. certificate: base64 of its DER.
     """
 
     kid: str
-    for_tokens: rsa.RSAPrivateKey = field(repr=False)
+    algorithm: str = field(repr=False)
+    for_tokens: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = field(repr=False)
     for_xml: xmlsec.Key | None = field(repr=False)
     certificate: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """What the world may know of a key: for the key set and the metadata."""
+    """What the world may know of a key: for the key set and the metadata.
+
+    members: those of a JWK that make up this kind of key (RFC 7518, section 6), `kty` among them.
+    """
 
     kid: str
     state: str
-    modulus: str
-    exponent: str
+    algorithm: str
+    members: Mapping[str, str] = field(hash=False)
     certificate: str
 
     def as_jwk(self) -> dict[str, object]:
         """RFC 7517, for AWS: `kid` and `use` present, never `key_ops`, and `x5c` of the very same key."""
         return {
-            "kty": "RSA",
+            **self.members,
             "use": "sig",
-            "alg": "RS256",
+            "alg": self.algorithm,
             "kid": self.kid,
-            "n": self.modulus,
-            "e": self.exponent,
             "x5c": [self.certificate],
         }
 
@@ -355,21 +362,27 @@ def _open(kid: str) -> OpenedKey | None:
     certificate = _public_key(kid, row.state, row.certificate).certificate
     if row.backend == Backend.KMS:
         public = x509.load_pem_x509_certificate(row.certificate.encode()).public_key()
-        if not isinstance(public, rsa.RSAPublicKey) or _thumbprint(public) != kid:
+        algorithm = _algorithm_of(public)
+        if algorithm != row.algorithm or _thumbprint(public) != kid:
             raise KeyUnavailable(cause=f"The certificate of signing key {kid} is of another key.")
-        return OpenedKey(kid, KmsPrivateKey(row.kms_key_arn, public), None, certificate)
+        _fit_for(row.purpose, algorithm, what=f"Signing key {kid}")
+        return OpenedKey(kid, algorithm, handle(row.kms_key_arn, public), None, certificate)
     if not row.private_sealed:
         return None
     pem = unseal(row.private_sealed, place=_place(kid))
     private_key = serialization.load_pem_private_key(pem, password=None)
     if (
-        not isinstance(private_key, rsa.RSAPrivateKey)
+        not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+        or _algorithm_of(private_key.public_key()) != row.algorithm
         or _thumbprint(private_key.public_key()) != kid
     ):
         raise KeyUnavailable(cause=f"What is sealed as signing key {kid} is not that key.")
+    _fit_for(row.purpose, row.algorithm, what=f"Signing key {kid}")
+    if row.purpose != Purpose.SAML:
+        return OpenedKey(kid, row.algorithm, private_key, None, certificate)
     for_xml = xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem, None)
     for_xml.load_cert_from_memory(row.certificate.encode(), xmlsec.constants.KeyDataFormatPem)
-    return OpenedKey(kid, private_key, for_xml, certificate)
+    return OpenedKey(kid, row.algorithm, private_key, for_xml, certificate)
 
 
 def _locked(purpose: SigningKey.Purpose) -> QuerySet[SigningKey]:
@@ -417,6 +430,27 @@ def _move(key: SigningKey, state: SigningKey.State, *, actor: Actor, now: dateti
     _changed()
 
 
+def next_algorithm(purpose: SigningKey.Purpose) -> str:
+    """What the next key that Daypass makes for this purpose will sign with; a key in KMS is what it was created as.
+
+    Raises KeyUnavailable when DAYPASS_TOKEN_ALGORITHM says something that no token is signed with.
+    """
+    if purpose == Purpose.SAML:
+        return RS256
+    chosen: str = settings.DAYPASS_TOKEN_ALGORITHM
+    _fit_for(purpose, chosen, what="DAYPASS_TOKEN_ALGORITHM")
+    return chosen
+
+
+def _fit_for(purpose: str, algorithm: str, *, what: str) -> None:
+    if algorithm not in ALGORITHMS[purpose]:
+        fit = " or ".join(ALGORITHMS[purpose])
+        raise KeyUnavailable(
+            cause=f"{what} is for {algorithm}; {Purpose(purpose).label} are signed with {fit}.",
+            remedy="Use a key of another kind for this purpose (docs/keys.md).",
+        )
+
+
 def unused_kms_keys(purpose: SigningKey.Purpose) -> list[str]:
     """The ARNs that DAYPASS_KMS_KEYS names for this purpose and that were never brought in, in their order."""
     named = [
@@ -447,7 +481,7 @@ def _make(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetime) -
     if not unused:
         raise KeyUnavailable(
             cause=f"Every KMS key that DAYPASS_KMS_KEYS names for {purpose.value} was used already.",
-            remedy="Create another (`aws kms create-key --key-spec RSA_2048 --key-usage SIGN_VERIFY`) and add its ARN "
+            remedy=f"Create another (`{kms.CREATE}`) and add its ARN "
             f"to DAYPASS_KMS_KEYS, or bring it in with `manage.py signing_keys adopt {purpose.value} ARN`.",
         )
     return _from_kms(unused[0], purpose, state, now)
@@ -458,18 +492,21 @@ def _from_kms(
 ) -> SigningKey:
     """A key in KMS, not yet kept. Its certificate is signed by KMS, which shows that it signs for us."""
     kms.region_of(arn)
-    handle = KmsPrivateKey.load(arn)
-    kid = _thumbprint(handle.public_key())
+    private_key = load(arn)
+    algorithm = _algorithm_of(private_key.public_key())
+    _fit_for(purpose, algorithm, what=f"The KMS key {arn}")
+    kid = _thumbprint(private_key.public_key())
     if SigningKey.objects.filter(kid=kid).exists():
         raise BadInput(
             f"The KMS key {arn} was brought in already, as {kid}. Every key has one purpose and one turn.",
             code="key_known",
         )
-    certificate = _certificate(handle, purpose, now)
+    certificate = _certificate(private_key, purpose, now)
     certificate.verify_directly_issued_by(certificate)
     return SigningKey(
         kid=kid,
         purpose=purpose,
+        algorithm=algorithm,
         state=state,
         backend=Backend.KMS,
         kms_key_arn=arn,
@@ -482,7 +519,12 @@ def _from_kms(
 
 def _generate(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetime) -> SigningKey:
     """A new key, sealed, not yet kept: made outside any transaction, for it takes a tenth of a second."""
-    private_key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    algorithm = next_algorithm(purpose)
+    private_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = (
+        ec.generate_private_key(ec.SECP256R1())
+        if algorithm == ES256
+        else rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    )
     kid = _thumbprint(private_key.public_key())
     pem = private_key.private_bytes(
         serialization.Encoding.PEM,
@@ -493,6 +535,7 @@ def _generate(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetim
     return SigningKey(
         kid=kid,
         purpose=purpose,
+        algorithm=algorithm,
         state=state,
         private_sealed=seal(pem, place=_place(kid)),
         certificate=certificate.public_bytes(serialization.Encoding.PEM).decode(),
@@ -503,7 +546,9 @@ def _generate(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetim
 
 
 def _certificate(
-    private_key: rsa.RSAPrivateKey, purpose: SigningKey.Purpose, now: datetime
+    private_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    purpose: SigningKey.Purpose,
+    now: datetime,
 ) -> x509.Certificate:
     """Self-signed, because metadata and `x5c` carry keys in certificates; nobody is asked to trust its chain."""
     host = urlsplit(settings.DAYPASS_ORIGIN).hostname or "daypass"
@@ -541,10 +586,34 @@ def _certificate(
     )
 
 
-def _thumbprint(key: rsa.RSAPublicKey) -> str:
+def _algorithm_of(key: object) -> str:
+    """The one algorithm that goes with a public key; "" for a key of any other kind, curve or size."""
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= KEY_BITS:
+        return RS256
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return ES256
+    return ""
+
+
+def _members(key: object) -> dict[str, str]:
+    """RFC 7518, sections 6.2.1 and 6.3.1: the coordinates of a point have the full length of its curve."""
+    if isinstance(key, ec.EllipticCurvePublicKey) and _algorithm_of(key) == ES256:
+        point = key.public_numbers()
+        x, y = (_base64url(value.to_bytes(32, "big")) for value in (point.x, point.y))
+        return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+    if isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        return {
+            "kty": "RSA",
+            "n": _base64url(_bytes(numbers.n)),
+            "e": _base64url(_bytes(numbers.e)),
+        }
+    raise KeyUnavailable(cause="There is a signing key of a kind that Daypass does not sign with.")
+
+
+def _thumbprint(key: object) -> str:
     """RFC 7638: SHA-256 over the key's required members in lexical order, without blanks."""
-    modulus, exponent = _numbers(key)
-    members = json.dumps({"e": exponent, "kty": "RSA", "n": modulus}, separators=(",", ":"))
+    members = json.dumps(_members(key), separators=(",", ":"), sort_keys=True)
     return _base64url(hashlib.sha256(members.encode()).digest())
 
 
@@ -552,16 +621,11 @@ def _thumbprint(key: rsa.RSAPublicKey) -> str:
 def _public_key(kid: str, state: str, certificate_pem: str) -> PublicKey:
     certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
     public = certificate.public_key()
-    if not isinstance(public, rsa.RSAPublicKey):
-        raise KeyUnavailable(cause=f"The certificate of signing key {kid} is not of an RSA key.")
-    modulus, exponent = _numbers(public)
+    algorithm = _algorithm_of(public)
+    if not algorithm or _thumbprint(public) != kid:
+        raise KeyUnavailable(cause=f"The certificate of signing key {kid} is not of that key.")
     der = certificate.public_bytes(serialization.Encoding.DER)
-    return PublicKey(kid, state, modulus, exponent, base64.b64encode(der).decode())
-
-
-def _numbers(key: rsa.RSAPublicKey) -> tuple[str, str]:
-    numbers = key.public_numbers()
-    return _base64url(_bytes(numbers.n)), _base64url(_bytes(numbers.e))
+    return PublicKey(kid, state, algorithm, _members(public), base64.b64encode(der).decode())
 
 
 def _bytes(value: int) -> bytes:

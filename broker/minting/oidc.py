@@ -20,7 +20,6 @@ from broker.minting import keys, rules
 from broker.minting.models import SigningKey
 from broker.minting.tokens import MintedToken
 
-ALGORITHM = "RS256"
 _LONGEST_TOKEN = 20_000
 
 TAGS_CLAIM = "https://aws.amazon.com/tags"
@@ -95,7 +94,7 @@ def mint_web_identity_token(claims: WebIdentityClaims, *, now: datetime) -> Mint
         payload[TAGS_CLAIM] = tagging
     key = keys.signing_key(SigningKey.Purpose.OIDC, now=now)
     text = jwt.encode(
-        payload, key.for_tokens, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": "JWT"}
+        payload, key.for_tokens, algorithm=key.algorithm, headers={"kid": key.kid, "typ": "JWT"}
     )
     if len(text) > _LONGEST_TOKEN:
         raise rules.unfit(
@@ -113,15 +112,19 @@ def mint_web_identity_token(claims: WebIdentityClaims, *, now: datetime) -> Mint
 def discovery_document() -> dict[str, object]:
     """What IAM reads at `{issuer}/.well-known/openid-configuration`.
 
-    There is no authorization endpoint: nobody signs in here by OpenID Connect, AWS only verifies what we sign.
+    There is no authorization endpoint: nobody signs in here by OpenID Connect, AWS only verifies what we sign. It names
+    the algorithms of the keys in the key set (before the first one: of the one that will be made), and RS256 always,
+    as OpenID Connect Discovery demands.
     """
     issuer = settings.DAYPASS_ISSUER
+    published = keys.published_keys(SigningKey.Purpose.OIDC)
+    used = {key.algorithm for key in published} or {keys.next_algorithm(SigningKey.Purpose.OIDC)}
     return {
         "issuer": issuer,
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": [ALGORITHM],
+        "id_token_signing_alg_values_supported": [keys.RS256, *sorted(used - {keys.RS256})],
         "scopes_supported": ["openid"],
         "claims_supported": [
             "iss",

@@ -16,10 +16,11 @@ from datetime import UTC, datetime, timedelta
 
 import xmlsec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from django.conf import settings
 from lxml import etree
 
+from broker.errors import KeyUnavailable
 from broker.minting import keys, rules
 from broker.minting.models import SigningKey
 from broker.minting.tokens import MintedToken
@@ -156,6 +157,9 @@ def _sign_elsewhere(element: etree._Element, key: keys.OpenedKey) -> None:
     The digest is taken while there is no signature yet, which is what the enveloped-signature transform makes of the
     element afterwards.
     """
+    private_key = key.for_tokens
+    if not isinstance(private_key, rsa.RSAPrivateKey):
+        raise KeyUnavailable(cause=f"Signing key {key.kid} is no RSA key: it signs no assertions.")
     digest = hashlib.sha256(_canonical(element)).digest()
     signature = etree.Element(etree.QName(_SIGNATURE, "Signature"), nsmap={"ds": _SIGNATURE})
     info = _add(signature, _SIGNATURE, "SignedInfo")
@@ -167,7 +171,7 @@ def _sign_elsewhere(element: etree._Element, key: keys.OpenedKey) -> None:
     _add(transforms, _SIGNATURE, "Transform", Algorithm=_EXCLUSIVE_C14N)
     _add(reference, _SIGNATURE, "DigestMethod", Algorithm=_SHA256)
     _add(reference, _SIGNATURE, "DigestValue").text = base64.b64encode(digest).decode()
-    signed = key.for_tokens.sign(_canonical(info), padding.PKCS1v15(), hashes.SHA256())
+    signed = private_key.sign(_canonical(info), padding.PKCS1v15(), hashes.SHA256())
     _add(signature, _SIGNATURE, "SignatureValue").text = base64.b64encode(signed).decode()
     data = _add(_add(signature, _SIGNATURE, "KeyInfo"), _SIGNATURE, "X509Data")
     _add(data, _SIGNATURE, "X509Certificate").text = key.certificate

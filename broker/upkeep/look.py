@@ -14,6 +14,8 @@ CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 5.0
 """AWS itself gives up on a key set after about five seconds."""
 _LARGEST = 512 * 1024
+_USED = "id_token_signing_alg_values_supported"
+"""Changes with the kind of the keys; everything else stays as long as the issuer is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,15 @@ def at_issuer(issuer: str, key_set: dict[str, object]) -> Answer:
     with requests.Session() as session:
         try:
             found = _get(session, discovery_url)
-            if found != json.loads(json.dumps(oidc.discovery_document())):
+            ours = json.loads(json.dumps(oidc.discovery_document()))
+            if not isinstance(found, dict) or found | {_USED: ours[_USED]} != ours:
                 return Answer("wrong", f"{discovery_url} is not the discovery document of Daypass.")
+            if found != ours:
+                return Answer(
+                    "stale",
+                    f"{discovery_url} does not name the algorithms of the keys of now. A cache in between needs up to "
+                    "an hour; if it stays, what is served there is not what Daypass writes.",
+                )
             keys_url = str(found["jwks_uri"])
             served = _get(session, keys_url)
         except _Unlike as error:

@@ -28,7 +28,7 @@ from broker.audit.services import Actor
 from broker.aws import kms
 from broker.errors import BadInput, KeyUnavailable
 from broker.minting import keys
-from broker.minting.kms import KmsPrivateKey
+from broker.minting.kms import load
 from broker.minting.models import SigningKey
 from broker.minting.oidc import key_set, mint_web_identity_token
 from broker.minting.saml import metadata, mint_saml_response
@@ -129,7 +129,7 @@ def test_the_certificate_of_a_key_in_kms_is_signed_by_kms(in_kms):
     for row in SigningKey.objects.all():
         certificate = x509.load_pem_x509_certificate(row.certificate.encode())
         certificate.verify_directly_issued_by(certificate)
-        public = KmsPrivateKey.load(row.kms_key_arn).public_key()
+        public = load(row.kms_key_arn).public_key()
         assert certificate.public_key() == public
 
 
@@ -162,7 +162,7 @@ def test_a_message_too_long_for_kms_is_signed_by_its_digest(in_kms, monkeypatch)
 
 
 def test_a_key_in_kms_does_nothing_but_sign_with_rs256(in_kms):
-    key = KmsPrivateKey.load(in_kms["oidc"])
+    key = load(in_kms["oidc"])
 
     with pytest.raises(TypeError):
         key.private_bytes(None, None, None)
@@ -232,7 +232,12 @@ def test_the_command_brings_a_key_in_beside_a_sealed_one(admin, signing_keys, ca
 
 
 @pytest.mark.parametrize(
-    ("spec", "usage"), [("RSA_4096", "SIGN_VERIFY"), ("ECC_NIST_P256", "SIGN_VERIFY")]
+    ("spec", "usage"),
+    [
+        ("RSA_4096", "SIGN_VERIFY"),
+        ("ECC_NIST_P384", "SIGN_VERIFY"),
+        ("ECC_SECG_P256K1", "SIGN_VERIFY"),
+    ],
 )
 def test_a_key_of_a_wrong_kind_is_told_before_anything_is_published(admin, spec, usage):
     with pytest.raises(KeyUnavailable) as caught:

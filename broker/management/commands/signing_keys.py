@@ -57,7 +57,10 @@ class Command(BaseCommand):
             action="store_true",
             help="do not wait until AWS knows the new key: an emergency; sign-in fails until it does",
         )
-        adopt.add_argument("arn", help="the ARN of an RSA_2048 key for SIGN_VERIFY in AWS KMS")
+        adopt.add_argument(
+            "arn",
+            help="the ARN of a key for SIGN_VERIFY in AWS KMS: RSA_2048, or for tokens ECC_NIST_P256",
+        )
         revoke = actions.add_parser("revoke", help="take a key out of everything published", **bare)
         revoke.add_argument("kid", help="the key id, as `list` shows it")
         actions.add_parser("reseal", help="seal all keys under the first of DAYPASS_SEALING_KEYS")
@@ -73,7 +76,7 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         for key in SigningKey.objects.all():
             self.stdout.write(
-                f"{key.purpose:5} {key.state:10} {key.kid}  made {key.created_at:%Y-%m-%d}"
+                f"{key.purpose:5} {key.state:10} {key.kid}  {key.algorithm}  made {key.created_at:%Y-%m-%d}"
                 f"  certificate ends {key.expires_at:%Y-%m-%d}"
                 + (f"  in KMS: {key.kms_key_arn}" if key.kms_key_arn else "")
             )
