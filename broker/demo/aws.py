@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import boto3
 import requests
@@ -35,6 +36,7 @@ def serve(*, aws_port: int, signin_port: int, broker: str) -> None:
     from moto.server import ThreadedMotoServer
     from werkzeug.serving import make_server
 
+    _keep_books_by_account()
     aws, own = f"http://{LOOPBACK}:{aws_port}", f"http://{LOOPBACK}:{signin_port}"
     moto = ThreadedMotoServer(ip_address=LOOPBACK, port=aws_port, verbose=False)
     moto.start()
@@ -52,6 +54,24 @@ def serve(*, aws_port: int, signin_port: int, broker: str) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     signin.serve_forever()
+
+
+def _keep_books_by_account() -> None:
+    """Let moto know whose the keys are that it gave for an assertion.
+
+    It writes such a session down in its default account, and looks for it in the role's.
+    """
+    from moto.sts.models import AssumedRole, STSBackend, sts_backends
+
+    issue = STSBackend.assume_role_with_saml
+
+    def issue_and_move(self: STSBackend, **asked: Any) -> AssumedRole:
+        role = issue(self, **asked)
+        self.assumed_roles.remove(role)
+        sts_backends[role.account_id][role.partition].assumed_roles.append(role)
+        return role
+
+    STSBackend.assume_role_with_saml = issue_and_move  # type: ignore[method-assign]
 
 
 def moto_ledger(key: str, secret: str, token: str) -> Held | None:
