@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import boto3
 import pytest
+from lxml import etree
 
 from accounts import services
 from accounts.models import DirectoryGroup, IdentityProvider, Person
@@ -13,6 +15,7 @@ from broker.entitlements.models import AwsRole
 from tests import factories as make
 from tests.accounts import web
 from tests.accounts.conftest import idp, oidc_row, op, refusals, saml_row  # noqa: F401  (fixtures)
+from tests.aws.servers import _signin_server, moto, signin_stand_in  # noqa: F401  (fixtures)
 from tests.strict_sts import StrictRole, StrictSts
 
 ISSUER = "https://login.globex.example"
@@ -95,3 +98,40 @@ def sign_in(op, globex):  # noqa: F811
 @pytest.fixture
 def ada() -> Any:
     return lambda: Person.objects.get(handle="ada")
+
+
+@pytest.fixture
+def at_moto(moto, signin_stand_in, settings):  # noqa: F811
+    """moto as AWS, which knows what it issued; the sign-in service remembers what it was given."""
+    settings.DAYPASS_STS_ENDPOINT = moto.url
+
+    def arn_of(key: str, secret: str, token: str) -> str:
+        """Whose credentials these are, as AWS says."""
+        caller = boto3.client(
+            "sts",
+            region_name="us-east-1",
+            endpoint_url=moto.url,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
+        ).get_caller_identity()
+        return str(caller["Arn"])
+
+    return arn_of
+
+
+def keys_shown(answer: Any) -> tuple[str, str, str]:
+    """The keys on the page that answers who asked for them."""
+    assert answer.status_code == 200, answer.content.decode()
+    (text,) = etree.HTML(answer.content.decode()).xpath(
+        "//*[@id='tab-credential_process']//*[@data-text]"
+    )
+    document = json.loads("".join(text.itertext()))
+    return document["AccessKeyId"], document["SecretAccessKey"], document["SessionToken"]
+
+
+def keys_given(signin: Any) -> tuple[str, str, str]:
+    """The keys for which the sign-in service was asked to open a console."""
+    (request,) = signin.requests
+    session = json.loads(request.form["Session"])
+    return session["sessionId"], session["sessionKey"], session["sessionToken"]

@@ -27,6 +27,7 @@ from tests import factories as make
 from tests.accounts import web
 from tests.accounts.conftest import BY
 from tests.accounts.idp_saml import SAML, Request, SamlIdp, stamp
+from tests.relay.conftest import keys_given, keys_shown
 from tests.strict_sts import StrictRole, StrictSts
 
 AWS = "https://signin.aws.amazon.com/saml"
@@ -34,6 +35,7 @@ DOOR = "https://daypass.test/saml/acme/aws/"
 PROVIDER_ARN = "arn:aws:iam::111122223333:saml-provider/Acme"
 DEVELOPER = "arn:aws:iam::111122223333:role/Developer"
 READER = "arn:aws:iam::111122223333:role/Reader"
+ASSUMED = "arn:aws:sts::111122223333:assumed-role/Developer/ada@example.com"
 ROLE = "https://aws.amazon.com/SAML/Attributes/Role"
 NAME = "https://aws.amazon.com/SAML/Attributes/RoleSessionName"
 TRUST = {
@@ -273,6 +275,34 @@ def test_a_response_made_out_to_a_regional_address_and_posted_here(ada, app, aws
     relayed(ada, app.answer(recipient=regional, destination=DOOR))
 
     assert RelayedAssertion.objects.exists()
+
+
+# --- To the end, with moto as AWS
+
+
+def test_the_keys_are_those_that_moto_gave_for_the_response(ada, app, at_moto, role):
+    relayed(ada, app.answer())
+
+    arn = at_moto(*keys_shown(keys(ada, role)))
+
+    # Of keys for an assertion moto says only whose account's they are; of keys that it did not make, another's.
+    assert arn.startswith("arn:aws:sts::111122223333:")
+    session = Session.objects.get()
+    assert session.state == "active"
+    assert session.assumed_role_arn == ASSUMED
+
+
+def test_the_console_opens_with_what_moto_gave_for_the_response(
+    ada, app, at_moto, role, signin_stand_in
+):
+    relayed(ada, app.answer())
+
+    answer = ada.post(f"/console/{role.pk}/", secure=True)
+
+    assert answer.status_code == 303, answer.content.decode()
+    assert answer["Location"].startswith(f"{signin_stand_in.url}/federation?Action=login")
+    assert at_moto(*keys_given(signin_stand_in)).startswith("arn:aws:sts::111122223333:")
+    assert Session.objects.get().assumed_role_arn == ASSUMED
 
 
 # --- What a deny, and what refuses everybody, says

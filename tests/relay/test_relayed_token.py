@@ -32,7 +32,14 @@ from tests.accounts import web
 from tests.accounts.idp_oidc import ADA, OidcIdp
 from tests.admin.conftest import browser_at_origin
 from tests.admin.conftest import sign_in as admin_sign_in
-from tests.relay.conftest import ISSUER, PROVIDER_ARN, ROLE_ARN, trust
+from tests.relay.conftest import (
+    ISSUER,
+    PROVIDER_ARN,
+    ROLE_ARN,
+    keys_given,
+    keys_shown,
+    trust,
+)
 from tests.strict_sts import StrictRole
 
 
@@ -113,6 +120,27 @@ def test_session_policy_and_length_are_still_ours(aws, role, readers, sign_in):
 
     assert aws.requests[0].form["Policy"].startswith('{"Version"')
     assert aws.requests[0].form["DurationSeconds"] == "900"
+
+
+# --- To the end, with moto as AWS
+
+
+def test_the_keys_are_those_that_moto_gave_for_the_token(at_moto, role, sign_in):
+    arn = at_moto(*keys_shown(keys(sign_in(), role)))
+
+    assert arn.startswith("arn:aws:sts::111122223333:assumed-role/Developer/ada.")
+    assert Session.objects.get().assumed_role_arn == arn
+
+
+def test_the_console_opens_with_what_moto_gave_for_the_token(
+    at_moto, role, sign_in, signin_stand_in
+):
+    answer = sign_in().post(f"/console/{role.pk}/", secure=True)
+
+    assert answer.status_code == 303, answer.content.decode()
+    assert answer["Location"].startswith(f"{signin_stand_in.url}/federation?Action=login")
+    arn = at_moto(*keys_given(signin_stand_in))
+    assert arn.startswith("arn:aws:sts::111122223333:assumed-role/Developer/ada.")
 
 
 # --- When it is not there
