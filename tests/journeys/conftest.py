@@ -43,13 +43,23 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, request: pytest.FixtureRequest):
+def any_certificate() -> bool:
+    """Whether the browser takes certificates that nobody vouches for; journeys over TLS of their own say yes."""
+    return False
+
+
+@pytest.fixture
+def page(browser, any_certificate: bool, request: pytest.FixtureRequest):
     """A tab of a fresh browser profile. What goes wrong in it is kept as a picture in test-results/.
 
     A message on the console of the browser (a broken rule of the content security policy, a script error) fails the
     journey.
     """
-    context = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 860},
+        locale="en-GB",
+        ignore_https_errors=any_certificate,
+    )
     context.set_default_timeout(15_000)
     tab = context.new_page()
     complaints: list[str] = []
