@@ -40,7 +40,7 @@ from broker.errors import AwsError
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 8.0
 TRIES = 3
-PATIENCE = 9.0
+PATIENCE = 10.0
 """No new try begins later than this after the first."""
 LONGEST = PATIENCE + CONNECT_TIMEOUT + READ_TIMEOUT
 """Seconds after which every call has ended, one way or the other."""
