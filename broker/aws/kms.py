@@ -8,17 +8,14 @@ A failure is a KeyUnavailable: whoever waits for a signature need not know where
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from django.conf import settings
 
+from broker.aws.clients import bounds, forget_own, own
 from broker.errors import KeyUnavailable
 
 CONNECT_TIMEOUT = 1.5
@@ -118,7 +115,7 @@ def _call(
             cause="Daypass found no AWS credentials of its own, which KMS demands.",
             remedy="Run Daypass with an AWS role (task role, instance profile, IRSA) that may use the key.",
         )
-        _forget(region)
+        forget_own("kms")
     except ClientError as error:
         failure = _refused(error, key_arn, action, region)
     except BotoCoreError as error:
@@ -144,7 +141,7 @@ def _refused(error: ClientError, key_arn: str, action: str, region: str) -> KeyU
             remedy="When it stays: the account's request quota for asymmetric keys of this kind (Service Quotas).",
         )
     if code in _OWN_CREDENTIALS:
-        _forget(region)
+        forget_own("kms")
         return KeyUnavailable(
             cause=f"KMS does not take the AWS credentials that Daypass runs with: {code}.",
             remedy="Renew them, or give Daypass an AWS role instead.",
@@ -178,31 +175,12 @@ def _refused(error: ClientError, key_arn: str, action: str, region: str) -> KeyU
     return KeyUnavailable(cause=cause, remedy=remedy)
 
 
-_clients: dict[tuple[int, str, str], Any] = {}
-_building = threading.Lock()
-
-
 def _client(region: str) -> Any:
-    """Shared by all threads of one process: building one takes 50 ms, and a forked child needs its own sockets."""
-    key = (os.getpid(), region, settings.DAYPASS_KMS_ENDPOINT)
-    with _building:
-        if key not in _clients:
-            _clients[key] = boto3.session.Session(region_name=region).client(
-                "kms",
-                endpoint_url=settings.DAYPASS_KMS_ENDPOINT or None,
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT,
-                    read_timeout=READ_TIMEOUT,
-                    retries={"total_max_attempts": TRIES, "mode": "standard"},
-                    max_pool_connections=64,
-                    tcp_keepalive=True,
-                    user_agent="Daypass",
-                    ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
-                ),
-            )
-        return _clients[key]
-
-
-def _forget(region: str) -> None:
-    """A client that was built without credentials would never find any."""
-    _clients.pop((os.getpid(), region, settings.DAYPASS_KMS_ENDPOINT), None)
+    config = bounds(
+        connect=CONNECT_TIMEOUT,
+        read=READ_TIMEOUT,
+        tries=TRIES,
+        max_pool_connections=64,
+        tcp_keepalive=True,
+    )
+    return own("kms", region, endpoint=settings.DAYPASS_KMS_ENDPOINT, config=config)

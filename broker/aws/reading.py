@@ -5,17 +5,12 @@ Throttling is met by botocore's own back-off, which spreads the retries; every f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-import boto3
-import botocore.session
 from botocore import exceptions as boto
-from botocore.config import Config
-from django.views.decorators.debug import sensitive_variables
 
-from broker.arns import PARTITIONS
+from broker.aws.clients import bounds, lent
 from broker.aws.credentials import Credentials
 from broker.errors import AwsError, AwsUnavailable
 
@@ -27,7 +22,6 @@ TRIES = 6
 Answer = TypeVar("Answer")
 
 
-@sensitive_variables()
 def client(
     service: Literal["iam", "organizations"],
     credentials: Credentials,
@@ -36,32 +30,8 @@ def client(
     endpoint: str,
 ) -> Any:
     """A boto3 client with these credentials and nothing of the process's own. endpoint "": AWS's."""
-    core = botocore.session.Session(
-        session_vars={
-            "profile": (None, None, None, None),
-            "config_file": (None, None, os.devnull, None),
-            "credentials_file": (None, None, os.devnull, None),
-        }
-    )
-    revealed = credentials.reveal()
-    session = boto3.session.Session(
-        botocore_session=core,
-        region_name=PARTITIONS[partition].home_region,
-        aws_access_key_id=revealed.access_key_id,
-        aws_secret_access_key=revealed.secret_access_key,
-        aws_session_token=revealed.session_token,
-    )
-    return session.client(
-        service,
-        endpoint_url=endpoint or None,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"total_max_attempts": TRIES, "mode": "standard"},
-            user_agent="Daypass",
-            ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
-        ),
-    )
+    config = bounds(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT, tries=TRIES)
+    return lent(service, credentials, partition=partition, endpoint=endpoint, config=config)
 
 
 def ask(what: str, call: Callable[[], Answer], *, missing: str = "") -> Answer | None:

@@ -6,16 +6,13 @@ Specification: PutObject and GetObject in the S3 API reference. Calls are signed
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from django.conf import settings
 
+from broker.aws.clients import bounds, forget_own, own
 from broker.errors import AwsError, AwsUnavailable
 
 CONNECT_TIMEOUT = 3.0
@@ -69,7 +66,7 @@ def _call(bucket: str, region: str, perform: Callable[[Any], Any]) -> None:
         perform(_client(region))
         return
     except NoCredentialsError:
-        _clients.clear()
+        forget_own("s3")
         failure = AwsError(
             _FAILED,
             aws_code="NoCredentialsError",
@@ -97,25 +94,9 @@ def _call(bucket: str, region: str, perform: Callable[[Any], Any]) -> None:
     raise failure
 
 
-_clients: dict[tuple[int, str, str], Any] = {}
-_building = threading.Lock()
-
-
 def _client(region: str) -> Any:
-    key = (os.getpid(), region, settings.DAYPASS_S3_ENDPOINT)
-    with _building:
-        if key not in _clients:
-            _clients[key] = boto3.session.Session(region_name=region).client(
-                "s3",
-                endpoint_url=settings.DAYPASS_S3_ENDPOINT or None,
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT,
-                    read_timeout=READ_TIMEOUT,
-                    retries={"total_max_attempts": TRIES, "mode": "standard"},
-                    # Buckets with dots in their names have no certificate as a host of their own.
-                    s3={"addressing_style": "path" if settings.DAYPASS_S3_ENDPOINT else "auto"},
-                    user_agent="Daypass",
-                    ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
-                ),
-            )
-        return _clients[key]
+    endpoint = settings.DAYPASS_S3_ENDPOINT
+    # Buckets with dots in their names have no certificate as a host of their own.
+    style = {"addressing_style": "path" if endpoint else "auto"}
+    config = bounds(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT, tries=TRIES, s3=style)
+    return own("s3", region, endpoint=endpoint, config=config)

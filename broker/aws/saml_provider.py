@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
-from broker.arns import PARTITIONS
+from broker.aws.clients import bounds, lent
 from broker.aws.credentials import Credentials
 from broker.errors import AwsError, AwsUnavailable
 
@@ -55,7 +53,14 @@ def _call(
 ) -> Any:
     failure: AwsError
     try:
-        return perform(_client(credentials, partition=provider_arn.split(":")[1]))
+        iam = lent(
+            "iam",
+            credentials,
+            partition=provider_arn.split(":")[1],
+            endpoint=settings.DAYPASS_IAM_ENDPOINT,
+            config=bounds(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT, tries=TRIES),
+        )
+        return perform(iam)
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -77,26 +82,3 @@ def _call(
         )
     # Outside the handler: the exception, which holds the request, is not kept as our context.
     raise failure
-
-
-@sensitive_variables()
-def _client(credentials: Credentials, *, partition: str) -> Any:
-    """A client of these credentials alone, for two or three calls. Nothing of the process's own is looked for."""
-    revealed = credentials.reveal()
-    session = boto3.session.Session(
-        aws_access_key_id=revealed.access_key_id,
-        aws_secret_access_key=revealed.secret_access_key,
-        aws_session_token=revealed.session_token,
-        region_name=PARTITIONS[partition].home_region,
-    )
-    return session.client(
-        "iam",
-        endpoint_url=settings.DAYPASS_IAM_ENDPOINT or None,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"total_max_attempts": TRIES, "mode": "standard"},
-            user_agent="Daypass",
-            ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
-        ),
-    )

@@ -25,7 +25,6 @@ from typing import Any, Literal
 import boto3
 import botocore.session
 from botocore import UNSIGNED
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from django.conf import settings
@@ -33,6 +32,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from broker.arns import PARTITIONS, endpoint_for, federated_user_arn
 from broker.aws import clock, regions
+from broker.aws.clients import NOTHING_OF_OURS, bounds
 from broker.aws.credentials import Credentials
 from broker.aws.errors import Action, Asked, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
@@ -377,24 +377,18 @@ def _forget(kind: Kind, region: str) -> None:
 
 
 def _build(kind: Kind, region: str, endpoint: str) -> Any:
-    config = Config(
+    config = bounds(
+        connect=CONNECT_TIMEOUT,
+        read=READ_TIMEOUT,
+        tries=1,
         region_name=region,
-        connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=READ_TIMEOUT,
-        retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=_CONNECTIONS,
         tcp_keepalive=True,
-        user_agent="Daypass",
-        # DAYPASS_STS_ENDPOINT is the one way to another endpoint; AWS_ENDPOINT_URL would pass its check by.
-        ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
         signature_version=UNSIGNED if kind == "unsigned" else None,
     )
     answers: dict[str, Any] = {"sts_regional_endpoints": (None, None, "regional", None)}
     if kind == "unsigned":
-        # Profile and shared files are left unread as well: a broken ~/.aws must not stop a call that needs none of it.
-        answers["profile"] = (None, None, None, None)
-        answers["config_file"] = (None, None, os.devnull, None)
-        answers["credentials_file"] = (None, None, os.devnull, None)
+        answers |= NOTHING_OF_OURS
     core = botocore.session.Session(session_vars=answers)
     session = boto3.session.Session(botocore_session=core, region_name=region)
     url = None if endpoint.startswith(_AWS_OWN) else endpoint

@@ -101,7 +101,6 @@ MAY_REVEAL = {
     ("broker/handover/console.py", "vouched.response"),
     ("broker/handover/keys.py", "issued.credentials"),
     # A borrowed role, for two or three calls of IAM.
-    ("broker/aws/saml_provider.py", "credentials"),
     # Tokens signed for AWS (broker.minting), shown to STS alone.
     ("broker/assume/services.py", "_web_identity_token(planned)"),
     ("broker/assume/services.py", "_saml_response(planned)"),
@@ -113,7 +112,7 @@ MAY_REVEAL = {
     ("broker/assume/probing.py", "_assertion(door, wish, session_name)"),
     ("broker/handover/console.py", "credentials"),
     # What Daypass borrowed for itself, to read IAM with.
-    ("broker/aws/reading.py", "credentials"),
+    ("broker/aws/clients.py", "credentials"),
 }
 
 

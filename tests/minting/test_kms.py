@@ -25,7 +25,7 @@ from signxml.exceptions import InvalidDigest, InvalidSignature
 
 from broker.audit.models import AuditEvent
 from broker.audit.services import Actor
-from broker.aws import kms
+from broker.aws import clients, kms
 from broker.errors import BadInput, KeyUnavailable
 from broker.minting import keys
 from broker.minting.kms import load
@@ -272,7 +272,7 @@ def test_a_key_that_is_not_there_is_told_with_its_remedy(admin):
 
 def test_without_credentials_of_its_own_daypass_says_so(admin, monkeypatch, tmp_path):
     arn = new_key(admin)
-    kms._clients.clear()
+    clients.forget_own("kms")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -282,7 +282,7 @@ def test_without_credentials_of_its_own_daypass_says_so(admin, monkeypatch, tmp_
         kms.sign(arn, b"message")
 
     assert "no AWS credentials" in caught.value.cause
-    kms._clients.clear()
+    clients.forget_own("kms")
 
 
 def test_a_kms_that_does_not_answer_costs_a_moment_and_no_key(in_kms, settings):
