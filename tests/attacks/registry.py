@@ -373,9 +373,10 @@ def _body(response: Any) -> str:
 
 
 def visible(response: Any) -> str:
-    """The words of a page, without its markup."""
-    main = re.search(r"<main.*?</main>", _body(response), re.DOTALL)
-    return unescape(re.sub(r"<[^>]*>", " ", main[0] if main else _body(response)))
+    """The words of a page, without its markup and its reference number: that is any eight letters, "JWT" among them."""
+    body = REFERENCE.sub(" ", _body(response))
+    main = re.search(r"<main.*?</main>", body, re.DOTALL)
+    return unescape(re.sub(r"<[^>]*>", " ", main[0] if main else body))
 
 
 def let_in(one: Control) -> Outcome:

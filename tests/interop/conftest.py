@@ -13,10 +13,10 @@ from playwright.sync_api import expect
 
 from tests.interop.desk import Desk
 from tests.interop.steps import Administrator
-from tests.journeys.conftest import browser, page, pytest_runtest_makereport
+from tests.journeys.conftest import any_certificate, browser, page, pytest_runtest_makereport
 from tests.servers import Demo, start_demo
 
-__all__ = ["browser", "page", "pytest_runtest_makereport"]
+__all__ = ["any_certificate", "browser", "page", "pytest_runtest_makereport"]
 
 
 @pytest.fixture(autouse=True, scope="session")
