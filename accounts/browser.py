@@ -6,10 +6,11 @@ Everything about it is on our side; the browser holds a random id and nothing el
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
@@ -20,7 +21,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 
 from accounts import services
-from accounts.identity import Method, Proof
+from accounts.identity import Proof, proof_as_json, proof_from_json
 from accounts.models import Person
 from accounts.network import client_address
 
@@ -39,22 +40,16 @@ def begin(
     now: datetime,
     logout: Mapping[str, str] | None = None,
     ends: datetime | None = None,
+    line: str = "",
 ) -> None:
     """Note who signed in and how, in the session that the sign-in just opened.
 
-    logout: what a sign-out at the provider will need. ends: when the provider wants its session to end.
+    logout: what a sign-out at the provider will need. ends: when the provider wants its session to end. line: of the
+    session before, when the same person signed in anew in the same browser.
     """
     request.session[KEY] = {
-        "proof": {
-            "provider_id": str(proof.provider_id) if proof.provider_id else None,
-            "provider_name": proof.provider_name,
-            "method": proof.method,
-            "at": proof.at.timestamp(),
-            "at_told": proof.at_told,
-            "mfa": proof.mfa,
-            "context": proof.context,
-            "methods": list(proof.methods),
-        },
+        "proof": proof_as_json(proof),
+        "line": line or uuid4().hex,
         "epoch": person.epoch,
         "began": now.timestamp(),
         "seen": now.timestamp(),
@@ -71,17 +66,17 @@ def noted(session: SessionBase) -> dict[str, Any]:
 
 def proof_of(request: HttpRequest, person: Person) -> Proof:
     """How the person of this session signed in."""
-    kept = noted(request.session)["proof"]
-    return Proof(
-        provider_id=UUID(kept["provider_id"]) if kept["provider_id"] else None,
-        provider_name=kept["provider_name"],
-        method=cast(Method, kept["method"]),
-        at=datetime.fromtimestamp(kept["at"], UTC),
-        mfa=has_second_factor(person) if kept["method"] == "local" else kept["mfa"],
-        context=kept["context"],
-        methods=tuple(kept["methods"]),
-        at_told=bool(kept.get("at_told")),
-    )
+    proof = proof_from_json(noted(request.session)["proof"])
+    return replace(proof, mfa=has_second_factor(person)) if proof.method == "local" else proof
+
+
+def line_of(session: SessionBase) -> str:
+    """Names the sessions of one person in one browser, from the first sign-in to the sign-out; "" without one.
+
+    A new sign-in opens a new session with a new key. What was let in from the one before goes on, and ends with the
+    sign-out, because both are of one line.
+    """
+    return str(noted(session).get("line", ""))
 
 
 def has_second_factor(person: Person) -> bool:
@@ -131,13 +126,19 @@ def note_seen(session: SessionBase, now: datetime) -> None:
 def end(request: HttpRequest, *, how: str, now: datetime) -> None:
     """End the session here and record it. Harmless when nobody is signed in."""
     person_id = request.session.get(SESSION_KEY)
+    line = line_of(request.session)
     handle = ""
     if person_id is not None:
         handle = Person.objects.filter(pk=person_id).values_list("handle", flat=True).first() or ""
     drop(request)
     if handle:
         services.signed_out(
-            UUID(str(person_id)), handle, how=how, address=client_address(request), now=now
+            UUID(str(person_id)),
+            handle,
+            how=how,
+            address=client_address(request),
+            now=now,
+            line=line,
         )
 
 

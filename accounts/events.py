@@ -48,13 +48,17 @@ class SignInRefused:
 
 @dataclass(frozen=True, slots=True)
 class SignedOut:
-    """A person's browser session ended: by themselves, by the provider, or by a limit."""
+    """A person's browser session ended: by themselves, by the provider, or by a limit.
+
+    line: of the browser sessions that this was the last of (`browser.line_of`), "" where that is not known.
+    """
 
     person_id: UUID
     handle: str
     how: str
     address: str
     at: datetime
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)

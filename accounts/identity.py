@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
 from uuid import UUID
 
 Method = Literal["saml", "oidc", "local"]
@@ -31,6 +31,34 @@ class Proof:
     context: str = ""
     methods: tuple[str, ...] = ()
     at_told: bool = True
+
+
+def proof_as_json(proof: Proof) -> dict[str, Any]:
+    """A proof as it is kept beside what it allows; `proof_from_json` reads it back."""
+    return {
+        "provider_id": str(proof.provider_id) if proof.provider_id else None,
+        "provider_name": proof.provider_name,
+        "method": proof.method,
+        "at": proof.at.timestamp(),
+        "at_told": proof.at_told,
+        "mfa": proof.mfa,
+        "context": proof.context,
+        "methods": list(proof.methods),
+    }
+
+
+def proof_from_json(kept: Mapping[str, Any]) -> Proof:
+    """What `proof_as_json` wrote. Raises KeyError and ValueError for anything else."""
+    return Proof(
+        provider_id=UUID(kept["provider_id"]) if kept["provider_id"] else None,
+        provider_name=kept["provider_name"],
+        method=cast(Method, kept["method"]),
+        at=datetime.fromtimestamp(kept["at"], UTC),
+        mfa=bool(kept["mfa"]),
+        context=kept["context"],
+        methods=tuple(kept["methods"]),
+        at_told=bool(kept.get("at_told")),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -372,6 +372,7 @@ class ProviderSession(models.Model):
     session_key = models.CharField(max_length=40, unique=True)
     subject_digest = models.CharField(max_length=64, blank=True)
     index_digest = models.CharField(max_length=64, blank=True)
+    line = models.CharField(max_length=32, blank=True)
     began_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(db_index=True)
 

@@ -1,6 +1,7 @@
 """An index for Django: it finds the models of every stage here. Imports only."""
 
 from broker.audit.models import AuditEvent, AuditHead
+from broker.awssso.models import DeviceRequest, Terminal, TerminalPolicy, TerminalToken
 from broker.discovery.models import Finding
 from broker.doctor.models import TrustCheck
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, Mapping, MappingRole
@@ -15,6 +16,7 @@ __all__ = [
     "AwsAccount",
     "AwsRole",
     "Deny",
+    "DeviceRequest",
     "Environment",
     "Favourite",
     "Finding",
@@ -23,5 +25,8 @@ __all__ = [
     "Publication",
     "Session",
     "SigningKey",
+    "Terminal",
+    "TerminalPolicy",
+    "TerminalToken",
     "TrustCheck",
 ]

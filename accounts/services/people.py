@@ -263,10 +263,16 @@ def signed_in_locally(person: Person, *, mfa: bool, address: str, now: datetime)
         )
 
 
-def signed_out(person_id: UUID, handle: str, *, how: str, address: str, now: datetime) -> None:
+def signed_out(
+    person_id: UUID, handle: str, *, how: str, address: str, now: datetime, line: str = ""
+) -> None:
     """Record that a browser session ended, and how."""
     with transaction.atomic():
-        announce(SignedOut(person_id=person_id, handle=handle, how=how, address=address, at=now))
+        announce(
+            SignedOut(
+                person_id=person_id, handle=handle, how=how, address=address, at=now, line=line
+            )
+        )
 
 
 def break_glass(handle: str, password: str, *, by: By, now: datetime) -> tuple[Person, bool]:

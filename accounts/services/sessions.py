@@ -37,12 +37,14 @@ def note_session(
     index: str,
     expires: datetime,
     began: datetime | None = None,
+    line: str = "",
     now: datetime,
 ) -> ProviderSession:
     """Note that this browser session is the one that its provider calls `subject` and `index` ("" for none).
 
-    began: when we asked the provider, where we did. Raises SignInRefused when the provider has ended that session
-    since (SAML core section 3.7.3.2: a logout holds for an assertion that arrives after it).
+    began: when we asked the provider, where we did. line: of the browser session (`browser.line_of`).
+    Raises SignInRefused when the provider has ended that session since (SAML core section 3.7.3.2: a logout holds for
+    an assertion that arrives after it).
     """
     with transaction.atomic():
         _one_at_a_time(provider)
@@ -59,6 +61,7 @@ def note_session(
             index_digest=_digest(index),
             began_at=now,
             expires_at=expires,
+            line=line,
         )
 
 
@@ -102,6 +105,7 @@ def end_by_provider(
                     how=how,
                     address="",
                     at=now,
+                    line=row.line,
                 )
             )
     return len(rows)

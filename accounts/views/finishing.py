@@ -61,7 +61,7 @@ def finish(
         address=client_address(request),
         now=now,
     )
-    _leave_before(request, admission.person, now)
+    line = _leave_before(request, admission.person, now)
     login: SocialLogin = provider.sociallogin_from_response(request, claims)
     login.admitted = admission.account
     login.state = {"process": LOGIN}
@@ -85,6 +85,7 @@ def finish(
         now=now,
         logout={**verified.logout, **(logout or {})},
         ends=verified.session_ends,
+        line=line,
     )
     noted = _note(request, row, admission.person, verified, state, now)
     if keep is not None:
@@ -95,13 +96,18 @@ def finish(
     )
 
 
-def _leave_before(request: HttpRequest, person: Person, now: datetime) -> None:
-    """Nothing of the browser's session so far goes on, be it nobody's, the person's own or somebody else's."""
+def _leave_before(request: HttpRequest, person: Person, now: datetime) -> str:
+    """Nothing of the browser's session so far goes on, be it nobody's, the person's own or somebody else's.
+
+    Only its line, when it was the person's own.
+    """
     before = request.session.get(SESSION_KEY)
+    line = browser.line_of(request.session) if before == str(person.pk) else ""
     if before in (None, str(person.pk)):
         browser.drop(request)
     else:
         browser.end(request, how="somebody else signed in", now=now)
+    return line
 
 
 def _note(
@@ -123,6 +129,7 @@ def _note(
             subject=verified.logout.get("name_id") or verified.subject or "",
             index=sid if isinstance(sid, str) else verified.logout.get("session_index", ""),
             expires=browser.ends_at(request.session),
+            line=browser.line_of(request.session),
             began=datetime.fromtimestamp(began, UTC) if isinstance(began, float) else None,
             now=now,
         )

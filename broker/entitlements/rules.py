@@ -16,6 +16,9 @@ from broker.entitlements import packing
 
 HandOver = Literal["console", "keys"]
 
+Door = Literal["browser", "terminal", "device_code"]
+"""Who asks: a browser, a client that was let in from a browser, or one that was let in by a device code."""
+
 SHORTEST_SECONDS = 900
 LONGEST_SECONDS = 43200
 """What STS accepts as DurationSeconds, whatever the role allows."""
@@ -35,11 +38,15 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is asked for: one role, one way of handing over, and for how long (None: as long as allowed)."""
+    """What is asked for: one role, one way of handing over, and for how long (None: as long as allowed).
+
+    door: through which it came. What came by a device code gets no sensitive role (threats.md R20).
+    """
 
     role_id: UUID
     hand_over: HandOver
     seconds: int | None = None
+    door: Door = "browser"
 
 
 @dataclass(frozen=True, slots=True)
