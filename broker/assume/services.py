@@ -536,6 +536,8 @@ def _verdict(
         "account": role.account_name if role else "",
         "hand_over": ask.hand_over,
         "asked_seconds": ask.seconds,
+        "door": ask.door,
+        "terminal": str(ask.terminal or ""),
         "client": client[:200],
         "proof": {
             "provider": proof.provider_name,

@@ -41,12 +41,14 @@ class Ask:
     """What is asked for: one role, one way of handing over, and for how long (None: as long as allowed).
 
     door: through which it came. What came by a device code gets no sensitive role (threats.md R20).
+    terminal: which client asks, of those that the person let in; for the record alone, it decides nothing.
     """
 
     role_id: UUID
     hand_over: HandOver
     seconds: int | None = None
     door: Door = "browser"
+    terminal: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class NextStep(StrEnum):
     USE_MFA = "use_mfa"
     USE_ALLOWED_NETWORK = "use_allowed_network"
     USE_OTHER_HAND_OVER = "use_other_hand_over"
+    USE_OTHER_DOOR = "use_other_door"
     ASK_FOR_LESS = "ask_for_less"
     WAIT = "wait"
     ASK_ADMINISTRATOR = "ask_administrator"
@@ -216,6 +219,7 @@ class Code(StrEnum):
     ROLE_DISABLED = "role_disabled"
     DURATION_TOO_SHORT = "duration_too_short"
     NO_MAPPING = "no_mapping"
+    DEVICE_CODE_NOT_ALLOWED = "device_code_not_allowed"
     RELAY_OTHER_PROVIDER = "relay_other_provider"
     RELAY_OVER = "relay_over"
     RELAY_NOT_ASKED = "relay_not_asked"
@@ -495,6 +499,12 @@ def _obstacles(
     if not snapshot.mappings and role.trust != "relayed_assertion":
         sentence = "None of your groups gives you this role."
         found.append((Code.NO_MAPPING, sentence, NextStep.ASK_ADMINISTRATOR))
+    if role.sensitive and ask.door == "device_code":
+        sentence = (
+            f"The role {role.name} is marked as sensitive, and none of these is given to a client that was let in by a "
+            "device code."
+        )
+        found.append((Code.DEVICE_CODE_NOT_ALLOWED, sentence, NextStep.USE_OTHER_DOOR))
     if role.trust in ("relayed_token", "relayed_assertion"):
         found += _relay(principal, snapshot, now)
     return found

@@ -155,6 +155,10 @@ def way_out(refused: Refused, hand_over: Literal["console", "keys"]) -> WayOut:
             if hand_over == "console":
                 return WayOut("keys", "Get keys", "You may take keys for this role instead.")
             return WayOut("console", "Open console", "You may open the console instead.")
+        case NextStep.USE_OTHER_DOOR:
+            return WayOut(
+                "none", "", "Let the client in from a browser on the same computer instead."
+            )
         case NextStep.ASK_FOR_LESS:
             return WayOut(
                 "again", "As long as allowed", "Ask for a shorter session; this one is too long."
@@ -221,7 +225,12 @@ def _mark(refused: Refused, what: str, only: str) -> str:
             return f"Company network for {what}"
         case NextStep.WAIT:
             return f"{what.capitalize()} later"
-        case NextStep.USE_OTHER_HAND_OVER | NextStep.ASK_FOR_LESS | NextStep.ASK_ADMINISTRATOR:
+        case (
+            NextStep.USE_OTHER_HAND_OVER
+            | NextStep.USE_OTHER_DOOR
+            | NextStep.ASK_FOR_LESS
+            | NextStep.ASK_ADMINISTRATOR
+        ):
             return only
 
 
@@ -230,6 +239,7 @@ _EASIEST_FIRST = (
     NextStep.SIGN_IN_AGAIN,
     NextStep.USE_MFA,
     NextStep.USE_ALLOWED_NETWORK,
+    NextStep.USE_OTHER_DOOR,
     NextStep.ASK_FOR_LESS,
     NextStep.WAIT,
     NextStep.ASK_ADMINISTRATOR,

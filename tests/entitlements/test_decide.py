@@ -474,6 +474,82 @@ def test_an_account_that_is_switched_off_is_said_before_its_role():
     assert refused.code == "account_disabled"
 
 
+BY_DEVICE_CODE = Ask(ROLE_ID, "keys", door="device_code")
+
+
+@pytest.mark.parametrize("hand_over", ["console", "keys"])
+@pytest.mark.parametrize("trust", ["web_identity", "saml", "assume_role"])
+def test_a_device_code_gives_no_sensitive_role_whatever_the_mappings_say(hand_over, trust):
+    ask = Ask(ROLE_ID, hand_over, door="device_code")
+    second_factor = principal(proof=factories.proof(at=NOW, mfa=True))
+
+    refused = asked(second_factor, ask, of=snapshot(mapping(), sensitive=True, trust=trust))
+
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.next_step) == ("device_code_not_allowed", NextStep.USE_OTHER_DOOR)
+    assert refused.sentence.startswith("The role Developer is marked as sensitive")
+    assert refused.visible
+    assert codes(refused) == ["device_code_not_allowed", "mapping_allows"]
+
+
+def test_a_device_code_gives_roles_that_are_not_sensitive():
+    allowed = asked(ask=BY_DEVICE_CODE, of=snapshot(mapping(), sensitive=False))
+
+    assert isinstance(allowed, Allowed)
+    assert codes(allowed) == ["mapping_decides"]
+
+
+@pytest.mark.parametrize("door", ["browser", "terminal"])
+def test_every_other_door_gives_sensitive_roles(door):
+    allowed = asked(ask=Ask(ROLE_ID, "keys", door=door), of=snapshot(mapping(), sensitive=True))
+
+    assert isinstance(allowed, Allowed)
+
+
+def test_a_sensitive_role_that_somebody_has_no_right_to_stays_untold_at_a_device_code():
+    refused = asked(ask=BY_DEVICE_CODE, of=snapshot(sensitive=True))
+
+    assert codes(refused) == ["no_mapping", "device_code_not_allowed"]
+    assert refused.code == "no_mapping"
+    assert refused.visible is False
+
+
+def test_a_deny_that_ends_is_not_waited_for_where_a_device_code_gets_nothing_anyway():
+    bans = (deny(valid_until=NOW + HOUR),)
+
+    refused = asked(ask=BY_DEVICE_CODE, of=snapshot(mapping(), denies=bans, sensitive=True))
+
+    assert (refused.code, refused.next_step) == ("denied", NextStep.ASK_ADMINISTRATOR)
+    assert codes(refused) == ["denied", "device_code_not_allowed", "mapping_allows"]
+
+
+@pytest.mark.parametrize("sensitive", [True, False])
+def test_a_device_code_is_refused_an_asserted_role_that_is_sensitive(sensitive):
+    listed = replace(
+        snapshot(
+            sensitive=sensitive, trust="relayed_assertion", relay_provider_id=uuid.UUID(int=1)
+        ),
+        relayed_until=NOW + HOUR,
+        asserted=True,
+    )
+
+    decision = asked(ask=BY_DEVICE_CODE, of=listed)
+
+    if sensitive:
+        assert (decision.code, decision.visible) == ("device_code_not_allowed", True)
+        assert decision.next_step is NextStep.USE_OTHER_DOOR
+    else:
+        assert isinstance(decision, Allowed)
+
+
+def test_which_terminal_asks_decides_nothing():
+    ask = Ask(ROLE_ID, "keys", door="terminal")
+
+    assert asked(ask=replace(ask, terminal=uuid.UUID(int=9)), of=snapshot(mapping())) == asked(
+        ask=ask, of=snapshot(mapping())
+    )
+
+
 def test_the_other_way_of_handing_over_is_named():
     console_only, keys_only = mapping(allow_keys=False), mapping(allow_console=False)
 

@@ -88,6 +88,7 @@ roles = some.builds(
     max_seconds=some.integers(900, 43200),
     enabled=some.sampled_from([True, True, True, False]),
     account_enabled=some.sampled_from([True, True, True, False]),
+    sensitive=some.booleans(),
 )
 snapshots = some.builds(Snapshot, role=roles, mappings=some_mappings, denies=some_denies)
 without_denies = some.builds(Snapshot, role=roles, mappings=some_mappings, denies=some.just(()))
@@ -104,6 +105,7 @@ asks = some.builds(
     role_id=some.just(ROLE_ID),
     hand_over=some.sampled_from(["console", "keys"]),
     seconds=some.none() | some.integers(0, 50000),
+    door=some.sampled_from(["browser", "terminal", "device_code"]),
 )
 
 
@@ -236,6 +238,22 @@ def test_whoever_may_have_it_for_so_long_may_have_it_for_less(who, seconds, snap
         assert isinstance(anyhow, Allowed) or isinstance(longer, Refused)
         if isinstance(anyhow, Allowed):
             assert isinstance(longer, Allowed) is (seconds <= anyhow.longest_seconds)
+
+
+@thorough
+@given(people, asks, snapshots)
+def test_a_device_code_gets_what_every_other_door_gets_but_nothing_sensitive(who, ask, snapshot):
+    by_code = decide(who, replace(ask, door="device_code"), snapshot, NOW)
+    in_browser = decide(who, replace(ask, door="browser"), snapshot, NOW)
+
+    assert decide(who, replace(ask, door="terminal"), snapshot, NOW) == in_browser
+    if snapshot.role.sensitive:
+        assert isinstance(by_code, Refused)
+        assert "device_code_not_allowed" in {reason.code for reason in by_code.reasons}
+    else:
+        assert by_code == in_browser
+    if isinstance(in_browser, Refused) and isinstance(by_code, Refused):
+        assert by_code.visible == in_browser.visible
 
 
 @usual
