@@ -16,7 +16,7 @@ from broker.entitlements.rules import Ask, Refused, RoleFacts
 from broker.handover import rules
 from broker.handover.rules import KeyForm
 
-__all__ = ["KeyForm", "Keys", "get_keys"]
+__all__ = ["KeyForm", "Keys", "get_keys", "issue_keys"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +33,8 @@ class Keys:
 
 @sensitive_variables()
 def get_keys(principal: Principal, ask: Ask, *, now: datetime, client: str = "") -> Keys | Refused:
-    """Temporary keys for a role. Raises AwsError and its kin; the hand-over is recorded before this returns."""
-    if ask.hand_over != "keys":
-        raise ValueError("keys are handed over for an ask with hand_over keys")
-    opened = assume.begin(principal, ask, now, client=client)
-    if isinstance(opened, Refused):
-        return opened
-    handing_over = Entry(
-        Kind.HAND_OVER_KEYS,
-        actor=Actor(id=str(principal.person_id), name=principal.handle),
-        subject=Subject("session", str(opened.id)),
-        data={"role": opened.plan.role.arn, "session_name": opened.plan.session_name},
-        address=principal.address,
-    )
-    issued = assume.obtain(opened, also=[handing_over])
+    """Temporary keys for a role, in every form. Raises as `issue_keys`."""
+    issued = issue_keys(principal, ask, now=now, client=client)
     if isinstance(issued, Refused):
         return issued
     revealed = issued.credentials.reveal()
@@ -70,3 +58,29 @@ def get_keys(principal: Principal, ask: Ask, *, now: datetime, client: str = "")
         expires_at=issued.expires_at,
         forms=forms,
     )
+
+
+def issue_keys(
+    principal: Principal, ask: Ask, *, now: datetime, client: str
+) -> assume.Issued | Refused:
+    """Credentials that are about to leave as keys; the hand-over is recorded before this returns.
+
+    client: the program that asks, as it names itself; the session keeps it. Which terminal asked (`Ask.terminal`) is
+    recorded as well. Raises AwsError and its kin, KeyUnavailable, AuditBroken.
+    """
+    if ask.hand_over != "keys":
+        raise ValueError("keys are handed over for an ask with hand_over keys")
+    opened = assume.begin(principal, ask, now, client=client)
+    if isinstance(opened, Refused):
+        return opened
+    data = {"role": opened.plan.role.arn, "session_name": opened.plan.session_name}
+    if ask.terminal is not None:
+        data |= {"client": client[:200], "door": ask.door, "terminal": str(ask.terminal)}
+    handing_over = Entry(
+        Kind.HAND_OVER_KEYS,
+        actor=Actor(id=str(principal.person_id), name=principal.handle),
+        subject=Subject("session", str(opened.id)),
+        data=data,
+        address=principal.address,
+    )
+    return assume.obtain(opened, also=[handing_over])
