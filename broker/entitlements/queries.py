@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ from accounts.models import DirectoryGroup, Membership, Person
 from accounts.queries import principal_of, relayed_assertion, relayed_token_until
 from broker.arns import parse_account_id
 from broker.entitlements import packing
-from broker.entitlements.models import AwsRole, Deny, MappingRole
+from broker.entitlements.models import AwsAccount, AwsRole, Deny, MappingRole
 from broker.entitlements.places import Place, read_place
 from broker.entitlements.rules import (
     Allowed,
@@ -49,6 +49,7 @@ from broker.entitlements.rules import (
     Condition,
     Decision,
     DenyFacts,
+    Door,
     MappingFacts,
     RoleFacts,
     Snapshot,
@@ -405,12 +406,12 @@ def find_roles(
 
 
 def rows_of(
-    principal: Principal, role_ids: Iterable[UUID], *, now: datetime
+    principal: Principal, role_ids: Iterable[UUID], *, now: datetime, door: Door = "browser"
 ) -> tuple[RoleRow, ...]:
     """The same rows for roles that are known by id (favourites, recent ones), in that order; others are left out."""
     wanted = list(dict.fromkeys(role_ids))
     found = _live_roles(principal, now).filter(id__in=wanted)
-    rows = _decided(principal, list(found.values_list(*_ROLE, "account_id")), now)
+    rows = _decided(principal, list(found.values_list(*_ROLE, "account_id")), now, door)
     by_id = {row.role.id: row for row in rows}
     return tuple(by_id[role_id] for role_id in wanted if role_id in by_id)
 
@@ -465,24 +466,36 @@ def _account_named(account: str) -> Q:
 
 def _live_roles(principal: Principal, now: datetime) -> QuerySet[AwsRole]:
     """What `Refused.visible` means, in SQL, starting at the person's memberships; in the order of the list."""
-    if not principal.active or principal.proof.provider_id is None:
+    if _has_nothing(principal):
         return AwsRole.objects.none()
+    return AwsRole.objects.filter(
+        _of_links(_live_links(principal, now)), enabled=True, account__enabled=True
+    ).order_by("account__name", "account__account_id", "name")
+
+
+def _has_nothing(principal: Principal) -> bool:
+    """Who is switched off has no right, and nor has the break-glass account, which no provider vouches for."""
+    return not principal.active or principal.proof.provider_id is None
+
+
+def _live_links(principal: Principal, now: datetime) -> QuerySet[MappingRole]:
+    """What gives the person any live right."""
     # A question about each of the person's groups, not a join: without statistics, SQLite would start a join at all
     # groups of the provider.
     counts = DirectoryGroup.objects.filter(
         pk=OuterRef("group_id"), provider_id=principal.proof.provider_id, provider__enabled=True
     )
     held = Membership.objects.filter(Exists(counts), person_id=principal.person_id)
-    links = MappingRole.objects.filter(
+    return MappingRole.objects.filter(
         Q(valid_until__isnull=True) | Q(valid_until__gt=now),
         enabled=True,
         group_id__in=held.order_by().values("group_id"),
     )
-    return AwsRole.objects.filter(
-        Among(F("id"), Subquery(links.order_by().values("role_id"))),
-        enabled=True,
-        account__enabled=True,
-    ).order_by("account__name", "account__account_id", "name")
+
+
+def _of_links(links: QuerySet[MappingRole]) -> Among:
+    """Of a role: that one of these links gives it."""
+    return Among(F("id"), Subquery(links.order_by().values("role_id")))
 
 
 def _page_of_roles(
@@ -509,7 +522,7 @@ def _clamp(page: int, page_size: int, total: int) -> tuple[int, int]:
 
 
 def _decided(
-    principal: Principal, rows: Sequence[tuple[Any, ...]], now: datetime
+    principal: Principal, rows: Sequence[tuple[Any, ...]], now: datetime, door: Door = "browser"
 ) -> tuple[RoleRow, ...]:
     """decide() for the roles of one page. Each row: the columns of _ROLE and the account's primary key.
 
@@ -535,19 +548,133 @@ def _decided(
                 relayed_until=relayed_until,
             ),
             now,
+            door,
         )
         for row in rows
     )
     return tuple(row for row in decided if isinstance(row.console, Allowed) or row.console.visible)
 
 
-def _row(principal: Principal, snapshot: Snapshot, now: datetime) -> RoleRow:
+def _row(
+    principal: Principal, snapshot: Snapshot, now: datetime, door: Door = "browser"
+) -> RoleRow:
     role_id = snapshot.role.id
     return RoleRow(
         role=snapshot.role,
-        console=decide(principal, Ask(role_id, "console"), snapshot, now),
-        keys=decide(principal, Ask(role_id, "keys"), snapshot, now),
+        console=decide(principal, Ask(role_id, "console", door=door), snapshot, now),
+        keys=decide(principal, Ask(role_id, "keys", door=door), snapshot, now),
     )
+
+
+# --- a person's roles as programs list them
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBrief:
+    """An AWS account as a list names it."""
+
+    account_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[Row]):
+    """Some of a longer list, in its order. more: whether others follow the last one."""
+
+    rows: tuple[Row, ...]
+    more: bool
+
+
+def accounts_with_keys(
+    principal: Principal,
+    *,
+    door: Door,
+    only: UUID | None = None,
+    after: tuple[str, str] | None = None,
+    most: int,
+    now: datetime,
+) -> Slice[AccountBrief]:
+    """The accounts in which keys can be had, now or under some condition, by name; those after (name, account id).
+
+    only: the one role that whoever asks may ask for. One query, two where the provider's AWS application names roles.
+    """
+    if _has_nothing(principal):
+        return Slice((), more=False)
+    asserted = [row.role.id for row in asserted_roles(principal, now=now)]
+    roles = _with_keys(_live_links(principal, now), asserted, door, only)
+    accounts = AwsAccount.objects.filter(
+        Among(F("id"), Subquery(roles.order_by().values("account_id"))), enabled=True
+    )
+    if after is not None:
+        name, account_id = after
+        accounts = accounts.filter(Q(name__gt=name) | Q(name=name, account_id__gt=account_id))
+    rows = list(
+        accounts.order_by("name", "account_id").values_list("account_id", "name")[: most + 1]
+    )
+    return Slice(tuple(AccountBrief(*row) for row in rows[:most]), len(rows) > most)
+
+
+def roles_with_keys(
+    principal: Principal,
+    account_id: str,
+    *,
+    door: Door,
+    only: UUID | None = None,
+    after: str = "",
+    most: int,
+    now: datetime,
+) -> Slice[RoleFacts]:
+    """The person's roles in one account of which keys can be had, now or under some condition, by name.
+
+    after: the name of the last one that is known. only: as in `accounts_with_keys`. Three queries, and those of
+    asserted roles. What decide() would not tell the person of is left out, so that fewer than `most` may come.
+    """
+    if _has_nothing(principal):
+        return Slice((), more=False)
+    named = {
+        row.role.id: row.role
+        for row in asserted_roles(principal, now=now)
+        if row.role.account_id == account_id
+    }
+    links = _live_links(principal, now).filter(role__account__account_id=account_id)
+    roles = _with_keys(links, named, door, only).filter(
+        account__account_id=account_id, account__enabled=True
+    )
+    if after:
+        roles = roles.filter(name__gt=after)
+    rows = list(roles.order_by("name").values_list(*_ROLE, "account_id")[: most + 1])
+    mapped = _decided(principal, [row for row in rows[:most] if row[0] not in named], now, door)
+    told = {row.role.id: row.role for row in mapped} | named
+    return Slice(
+        tuple(told[row[0]] for row in rows[:most] if row[0] in told), more=len(rows) > most
+    )
+
+
+def _with_keys(
+    links: QuerySet[MappingRole], asserted: Collection[UUID], door: Door, only: UUID | None
+) -> QuerySet[AwsRole]:
+    """The roles whose keys one of these links can give at this door, and the asserted ones."""
+    by_links = Q(_of_links(links.filter(mapping__allow_keys=True))) & ~Q(trust=ASSERTED)
+    by_word = Q(id__in=list(asserted))
+    roles = AwsRole.objects.filter(by_links | by_word if asserted else by_links, enabled=True)
+    if door == "device_code":
+        roles = roles.filter(sensitive=False)
+    return roles if only is None else roles.filter(id=only)
+
+
+_role_named = Prepared(
+    lambda account, name: (
+        AwsRole.objects.order_by().filter(account__account_id=account, name=name).values_list("id")
+    )
+)
+
+
+def role_named(account_id: str, name: str) -> UUID | None:
+    """A role by its account's twelve digits and its exact name, whoever may know of it; see `find_role`."""
+    if "\x00" in account_id + name:
+        return None
+    rows = _role_named(account=account_id, name=name)
+    return rows[0][0] if rows else None
 
 
 # --- search
