@@ -36,8 +36,12 @@ def _clean(text: str) -> str:
 
 
 def counted_address(request: HttpRequest) -> str:
-    """The address as it is counted: whoever has one IPv6 address has the whole /64 that it is in."""
-    found = client_address(request)
+    """The client's address as it is counted."""
+    return counted(client_address(request))
+
+
+def counted(found: str) -> str:
+    """An address as it is counted: whoever has one IPv6 address has the whole /64 that it is in."""
     if ":" not in found:
         return found
     return str(ipaddress.ip_network((found, 64), strict=False).network_address) + "/64"

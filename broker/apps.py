@@ -31,6 +31,7 @@ class BrokerConfig(AppConfig):
             events.SignInRefused, switchboard.sign_in_refused, name="audit: sign-in refused"
         )
         events.subscribe(events.SignedOut, switchboard.signed_out, name="audit: signed out")
+        events.subscribe(events.SignedOut, switchboard.terminals_end, name="terminals: signed out")
         events.subscribe(events.RelayKept, switchboard.relay_kept, name="audit: relay kept")
         events.subscribe(
             events.StaffChanged, switchboard.staff_changed, name="audit: staff changed"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 from functools import lru_cache
 
@@ -74,6 +75,27 @@ def unseal(sealed: str, *, place: str) -> bytes:
 def sealed_under_current_key(sealed: str) -> bool:
     """False when resealing is due because the sealing key was changed."""
     return _decode(sealed)[1 : 1 + _KEY_ID_LENGTH] == next(iter(_ciphers()), b"")
+
+
+@sensitive_variables()
+def derived_keys(purpose: str) -> tuple[bytes, ...]:
+    """Keys for HMAC-SHA256 that serve one purpose, one from each sealing key: the first makes, any of them verifies.
+
+    Raises KeyUnavailable when no sealing key is configured.
+    """
+    keys = tuple(settings.DAYPASS_SEALING_KEYS)
+    if not keys:
+        raise KeyUnavailable(
+            remedy="Set DAYPASS_SEALING_KEYS; `manage.py new_sealing_key` prints one."
+        )
+    return tuple(
+        hmac.digest(
+            base64.urlsafe_b64decode(text.encode()),
+            f"daypass derived key: {purpose}".encode(),
+            "sha256",
+        )
+        for text in keys
+    )
 
 
 def _decode(sealed: str) -> bytes:

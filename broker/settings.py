@@ -280,6 +280,10 @@ CELERY_BEAT_SCHEDULE = {
     "check-roles": {"task": "broker.doctor.tasks.check_due", "schedule": crontab(minute="*/10")},
     "record-refusals": {"task": "accounts.tasks.record_refusals", "schedule": 60.0},
     "clear-relayed": {"task": "accounts.tasks.clear_relayed", "schedule": 60.0},
+    "clear-terminals": {
+        "task": "broker.awssso.tasks.clear_terminals",
+        "schedule": crontab(minute="*/5"),
+    },
     "clear-expired": {"task": "accounts.tasks.clear_expired", "schedule": crontab(minute="41")},
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from accounts import events
 from broker.audit.rules import Kind
 from broker.audit.services import NOBODY, Actor, Subject, record
+from broker.awssso.services import end_line
 
 
 def signed_in(event: events.SignedIn) -> None:
@@ -71,6 +72,12 @@ def signed_out(event: events.SignedOut) -> None:
         address=event.address,
         at=event.at,
     )
+
+
+def terminals_end(event: events.SignedOut) -> None:
+    """Who signs out of the browser signs out what they let in from it; a browser left alone ends nothing else."""
+    if event.how not in ("idle", "absolute"):
+        end_line(event.line, event.at)
 
 
 def staff_changed(event: events.StaffChanged) -> None:

@@ -1,6 +1,7 @@
 """An index for Celery: it finds the tasks of every stage here. Imports only."""
 
 from broker.audit.tasks import verify_recent, verify_whole
+from broker.awssso.tasks import clear_terminals
 from broker.discovery.tasks import discover_account, discover_all
 from broker.doctor.tasks import check_account, check_due
 from broker.sessions.tasks import expire_due, resolve_pending
@@ -9,6 +10,7 @@ from broker.upkeep.tasks import follow_up, follow_up_all, publish_copy, turn_key
 __all__ = [
     "check_account",
     "check_due",
+    "clear_terminals",
     "discover_account",
     "discover_all",
     "expire_due",

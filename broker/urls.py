@@ -8,6 +8,7 @@ from django.urls import URLPattern, URLResolver, include, path
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("accounts.urls")),
     path("", include("broker.minting.urls")),
+    path("", include("broker.awssso.urls")),
     path("", include("broker.portal.urls")),
     path("admin/", admin.site.urls),
 ]

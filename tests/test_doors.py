@@ -40,6 +40,10 @@ STRANGERS = {
     "openid_configuration": "public by its nature",
     "jwks": "public by its nature",
     "aws_saml_metadata": "public by its nature",
+    "sso_register_client": "registers a client of AWS, which proves nothing",
+    "sso_start_device": "gives a registered client a code for somebody to type",
+    "sso_create_token": "takes codes and refresh tokens of clients that were let in",
+    "sso_unknown": "says to AWS's clients that there is nothing",
 }
 """Address -> why a stranger may knock."""
 

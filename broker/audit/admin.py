@@ -81,6 +81,10 @@ WORDS: Mapping[str, str] = {
     Kind.SIGN_IN_REFUSED: "Sign-in refused",
     Kind.SIGN_IN_TESTED: "Test sign-in",
     Kind.SIGN_OUT: "Signed out",
+    Kind.TERMINAL_DENIED: "Terminal refused by the person",
+    Kind.TERMINAL_ENDED: "Terminal ended",
+    Kind.TERMINAL_LET_IN: "Terminal let in",
+    Kind.TERMINAL_REUSED: "Terminal ended: one of its codes or tokens came twice",
 }
 _BAD = {
     Kind.AUDIT_VIOLATED,
@@ -89,6 +93,7 @@ _BAD = {
     Kind.ROLE_REFUSED,
     Kind.SESSION_FAILED,
     Kind.SIGN_IN_REFUSED,
+    Kind.TERMINAL_REUSED,
 }
 _PAGES: Mapping[str, str] = {
     "person": "accounts_person",

@@ -55,6 +55,10 @@ class Kind(StrEnum):
     SIGN_IN_REFUSED = "sign_in.refused"
     SIGN_IN_TESTED = "sign_in.tested"
     SIGN_OUT = "sign_in.ended"
+    TERMINAL_DENIED = "terminal.denied"
+    TERMINAL_ENDED = "terminal.ended"
+    TERMINAL_LET_IN = "terminal.let_in"
+    TERMINAL_REUSED = "terminal.reused"
 
 
 _SECRET_WORDS = (

@@ -102,7 +102,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client gets, as JSON. Its body may hold a secret, so it never prints it."""
+    """What a client gets, as JSON; nothing at all for an empty body. It may hold a secret, so it never prints it."""
 
     body: Mapping[str, object] = field(repr=False)
     status: int = 200
+
+
+class WireError(Exception):
+    """An error answer on its way to the client."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
