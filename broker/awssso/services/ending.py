@@ -1,0 +1,129 @@
+"""How terminals end, and what is cleared when they have."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from broker.audit.rules import Kind
+from broker.audit.services import NOBODY, Actor, Entry, record_all
+from broker.awssso.models import DeviceRequest, Terminal, TerminalToken
+from broker.awssso.services.common import SIGN_IN_AGAIN, about, invalid, subject_of
+from broker.awssso.wire import WireError
+
+TERMINALS_KEPT = timedelta(days=90)
+OVER_KEPT = timedelta(hours=1)
+"""Codes and tokens that are over are kept a little, so that who brings them is told what happened."""
+
+BATCH = 200
+"""Rows changed in one transaction by the periodic tasks: the head of the audit log stays locked meanwhile."""
+
+
+def end(
+    terminal_id: UUID,
+    *,
+    because: Terminal.Ended,
+    actor: Actor,
+    of_person: UUID | None = None,
+    now: datetime,
+    address: str = "",
+) -> bool:
+    """End a terminal with all its tokens, recorded. False when it was over, or is not of that person."""
+    with transaction.atomic():
+        rows = Terminal.objects.filter(pk=terminal_id, ended_at__isnull=True)
+        if of_person is not None:
+            rows = rows.filter(person_id=of_person)
+        if not rows.update(ended_at=now, ended_because=because):
+            return False
+        terminal = Terminal.objects.get(pk=terminal_id)
+        record_all([_ending(terminal, because, actor, now, address)])
+    return True
+
+
+def end_line(line: str, now: datetime) -> int:
+    """End what was let in from the browser sessions of this line, because the person signed out there."""
+    if not line:
+        return 0
+    return _end_all(Q(line=line), Terminal.Ended.SIGNED_OUT, now)
+
+
+def _end_all(which: Q, because: Terminal.Ended, now: datetime, *, most: int | None = None) -> int:
+    with transaction.atomic():
+        rows = list(
+            Terminal.objects.select_for_update(of=("self",))
+            .select_related("person")
+            .filter(which, ended_at__isnull=True)
+            .order_by("pk")[:most]
+        )
+        if not rows:
+            return 0
+        entries = []
+        for terminal in rows:
+            ended_at = min(now, terminal.ends_at) if because == Terminal.Ended.EXPIRED else now
+            Terminal.objects.filter(pk=terminal.pk).update(ended_at=ended_at, ended_because=because)
+            actor = Actor.task("terminals")
+            if because == Terminal.Ended.SIGNED_OUT:
+                actor = Actor(id=str(terminal.person_id), name=terminal.person.handle)
+            entries.append(_ending(terminal, because, actor, now, ""))
+        record_all(entries)
+    return len(rows)
+
+
+def reused(terminal: Terminal, what: str, now: datetime) -> WireError:
+    """Somebody brought what was exchanged before: nobody can know which of the two is the thief."""
+    ended = Terminal.objects.filter(pk=terminal.pk, ended_at__isnull=True).update(
+        ended_at=now, ended_because=Terminal.Ended.REUSED
+    )
+    if ended:
+        entry = _ending(terminal, Terminal.Ended.REUSED, NOBODY, now, "")
+        record_all(
+            [
+                Entry(
+                    entry.kind,
+                    actor=entry.actor,
+                    subject=entry.subject,
+                    data={**entry.data, "what": what},
+                    at=now,
+                )
+            ]
+        )
+    return invalid(f"This {what} was used before, so Daypass ended the sign-in. {SIGN_IN_AGAIN}")
+
+
+def _ending(
+    terminal: Terminal, because: Terminal.Ended, actor: Actor, now: datetime, address: str
+) -> Entry:
+    reused = because == Terminal.Ended.REUSED
+    return Entry(
+        Kind.TERMINAL_REUSED if reused else Kind.TERMINAL_ENDED,
+        actor=actor,
+        subject=subject_of(terminal),
+        data=about(terminal) | {"because": str(because), "person": str(terminal.person_id)},
+        address=address,
+        at=now,
+    )
+
+
+def expire_due(now: datetime) -> int:
+    """Mark up to `BATCH` terminals whose time is over, or whose person may not use Daypass with them any more."""
+    over = _end_all(Q(ends_at__lte=now), Terminal.Ended.EXPIRED, now, most=BATCH)
+    shut = (
+        Q(person__is_active=False) | ~Q(person__epoch=F("epoch")) | Q(person__provider__isnull=True)
+    )
+    return over + _end_all(shut, Terminal.Ended.SHUT, now, most=BATCH)
+
+
+def clear(now: datetime) -> int:
+    """Delete tokens, device requests and terminals that are over for long enough; up to `BATCH` terminals."""
+    brief = (TerminalToken.Kind.CODE, TerminalToken.Kind.ACCESS, TerminalToken.Kind.SCRIPT)
+    cleared, _ = TerminalToken.objects.filter(
+        kind__in=brief, expires_at__lt=now - OVER_KEPT
+    ).delete()
+    cleared += TerminalToken.objects.filter(terminal__ended_at__lt=now - OVER_KEPT).delete()[0]
+    cleared += DeviceRequest.objects.filter(expires_at__lt=now - OVER_KEPT).delete()[0]
+    old = Terminal.objects.filter(ended_at__lt=now - TERMINALS_KEPT).values_list("pk", flat=True)
+    cleared += Terminal.objects.filter(pk__in=[*old[:BATCH]]).delete()[0]
+    return cleared
