@@ -114,8 +114,45 @@ _SYSTEMS = (
 )
 
 
+_PROGRAMS = {
+    "aws-cli": "AWS CLI",
+    "boto3": "boto3",
+    "botocore": "botocore",
+    "aws-sdk-js": "AWS SDK for JavaScript",
+    "aws-sdk-go-v2": "AWS SDK for Go",
+    "aws-sdk-ruby3": "AWS SDK for Ruby",
+    "aws-sdk-rust": "AWS SDK for Rust",
+    "aws-sdk-java": "AWS SDK for Java",
+    "aws-sdk-dotnet": "AWS SDK for .NET",
+    "aws-sdk-php": "AWS SDK for PHP",
+    "aws-sdk-cpp": "AWS SDK for C++",
+    "aws-sdk-go": "AWS SDK for Go",
+    "curl": "curl",
+}
+_PROGRAM = re.compile(r"([a-z0-9-]+)/([0-9][0-9a-z.]{0,15})", re.IGNORECASE)
+_PROGRAM_ON = re.compile(r"(?:\bos/|\s)(linux|windows|macos|darwin)\b", re.IGNORECASE)
+
+
+def _program_in_words(user_agent: str) -> str:
+    """The AWS client and its version: "AWS CLI 2.38.1 on Linux"; "" when it is none."""
+    found = _PROGRAM.match(user_agent)
+    title = _PROGRAMS.get(found[1].lower(), "") if found else ""
+    if not found or not title:
+        return ""
+    system = _PROGRAM_ON.search(user_agent)
+    named = {"linux": "Linux", "windows": "Windows", "macos": "macOS", "darwin": "macOS"}
+    on = f" on {named[system[1].lower()]}" if system else ""
+    return f"{title} {found[2]}{on}"
+
+
 def client_in_words(user_agent: str) -> str:
-    """Which browser on which system, as far as the User-Agent tells: "Firefox on Windows". Only ever a hint."""
+    """Which browser on which system, as far as the User-Agent tells: "Firefox on Windows". Only ever a hint.
+
+    Of AWS's own clients also the version: "AWS CLI 2.38.1 on Linux".
+    """
+    program = _program_in_words(user_agent)
+    if program:
+        return program
     browser = next((name for sign, name in _BROWSERS if sign in user_agent), "")
     system = next((name for sign, name in _SYSTEMS if sign in user_agent), "")
     if browser and system:
