@@ -44,11 +44,13 @@ STRANGERS = {
     "sso_start_device": "gives a registered client a code for somebody to type",
     "sso_create_token": "takes codes and refresh tokens of clients that were let in",
     "sso_unknown": "says to AWS's clients that there is nothing",
+    "authorize": "says what is wrong with a program's request, or begins a sign-in",
 }
 """Address -> why a stranger may knock."""
 
 PEOPLE = {"home", "role", "pin", "open_console", "get_keys", "go", "sessions", "live"}
 PEOPLE |= {"session_end", "relay_start"}
+PEOPLE |= {"device", "terminal", "terminal_end", "script_token"}
 STAFF = {"provider_test_start", "provider_test_result"}
 BREAK_GLASS = "mfa_ account_"
 """Names that begin so: only for the local account."""

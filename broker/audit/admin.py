@@ -82,6 +82,7 @@ WORDS: Mapping[str, str] = {
     Kind.SIGN_IN_TESTED: "Test sign-in",
     Kind.SIGN_OUT: "Signed out",
     Kind.TERMINAL_DENIED: "Terminal refused by the person",
+    Kind.TERMINAL_DISOWNED: "Terminal disowned by its person",
     Kind.TERMINAL_ENDED: "Terminal ended",
     Kind.TERMINAL_LET_IN: "Terminal let in",
     Kind.TERMINAL_REUSED: "Terminal ended: one of its codes or tokens came twice",
@@ -93,6 +94,7 @@ _BAD = {
     Kind.ROLE_REFUSED,
     Kind.SESSION_FAILED,
     Kind.SIGN_IN_REFUSED,
+    Kind.TERMINAL_DISOWNED,
     Kind.TERMINAL_REUSED,
 }
 _PAGES: Mapping[str, str] = {
@@ -107,6 +109,8 @@ _PAGES: Mapping[str, str] = {
     "deny": "broker_deny",
     "session": "broker_session",
     "finding": "broker_finding",
+    "terminal": "broker_terminal",
+    "terminal_policy": "broker_terminalpolicy",
 }
 """Subject type -> the admin page of what it names."""
 WHOLE_AT_ONCE = 20_000

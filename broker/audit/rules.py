@@ -56,6 +56,7 @@ class Kind(StrEnum):
     SIGN_IN_TESTED = "sign_in.tested"
     SIGN_OUT = "sign_in.ended"
     TERMINAL_DENIED = "terminal.denied"
+    TERMINAL_DISOWNED = "terminal.disowned"
     TERMINAL_ENDED = "terminal.ended"
     TERMINAL_LET_IN = "terminal.let_in"
     TERMINAL_REUSED = "terminal.reused"

@@ -18,5 +18,7 @@ def unknown(call: Call) -> Answer:
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("broker.awssso.oidc_views")),
+    path("", include("broker.awssso.browser_views")),
+    path("", include("broker.awssso.terminal_views")),
     path("aws/<path:rest>", unknown, name="sso_unknown"),
 ]

@@ -17,7 +17,7 @@ from broker.awssso.services.devices import (
     room_for_device,
     start_device,
 )
-from broker.awssso.services.ending import clear, end, end_line, expire_due
+from broker.awssso.services.ending import clear, disown, end, end_line, expire_due
 from broker.awssso.services.holding import Bearer, bearer
 from broker.awssso.services.letting import LetIn, let_in
 from broker.awssso.services.tokens import (
@@ -43,6 +43,7 @@ __all__ = [
     "bearer",
     "clear",
     "deny_device",
+    "disown",
     "end",
     "end_line",
     "exchange_code",

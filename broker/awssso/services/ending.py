@@ -43,6 +43,37 @@ def end(
     return True
 
 
+def disown(
+    terminal_id: UUID, *, actor: Actor, of_person: UUID, now: datetime, address: str = ""
+) -> bool:
+    """The person says that they did not let it in: end it if it lives, and record it for administrators to see.
+
+    False when they have no such terminal.
+    """
+    with transaction.atomic():
+        terminal = Terminal.objects.filter(pk=terminal_id, person_id=of_person).first()
+        if terminal is None:
+            return False
+        end(
+            terminal_id,
+            because=Terminal.Ended.PERSON,
+            actor=actor,
+            of_person=of_person,
+            now=now,
+            address=address,
+        )
+        entry = Entry(
+            Kind.TERMINAL_DISOWNED,
+            actor=actor,
+            subject=subject_of(terminal),
+            data=about(terminal) | {"used_from": terminal.used_from or ""},
+            address=address,
+            at=now,
+        )
+        record_all([entry])
+    return True
+
+
 def end_line(line: str, now: datetime) -> int:
     """End what was let in from the browser sessions of this line, because the person signed out there."""
     if not line:

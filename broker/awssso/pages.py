@@ -1,0 +1,120 @@
+"""What the pages of terminals share: who looks at them, as whom they let somebody in, and the page of a failure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any, cast
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts import browser
+from accounts.identity import Principal
+from accounts.network import client_address
+from accounts.services import relay_reference
+from broker.audit.services import Actor, new_reference, under_reference
+from broker.awssso.rules import clean
+from broker.awssso.services import Asker
+from broker.errors import BadInput, DaypassError
+
+log = logging.getLogger("daypass.awssso")
+
+View = Callable[..., HttpResponse]
+
+FRESH = timedelta(minutes=5)
+"""How long ago a sign-in may be for what a code lets in (threats.md R20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """The browser session in which something is let in: what ends with it, and when it is over."""
+
+    line: str
+    relay: str
+    ends: datetime
+    began: datetime
+
+
+def answering_failures(view: View) -> View:
+    """A failure becomes a page: what happened, what to do, and a reference that the audit log has as well."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **named: Any) -> HttpResponse:
+        reference = new_reference()
+        with under_reference(reference):
+            try:
+                return view(request, *args, **named)
+            except DaypassError as error:
+                return failure(request, error, reference)
+
+    return wrapped
+
+
+def failure(request: HttpRequest, error: DaypassError, reference: str) -> HttpResponse:
+    """The page of something that was foreseen: 400 for input, 503 for what may work in a moment, else 403."""
+    by_person = isinstance(error, BadInput)
+    if not by_person:
+        log.warning(
+            "terminal page refused",
+            extra={"reference": reference, "code": error.code, "cause": error.cause},
+        )
+    return sheet(
+        request,
+        "terminal/failed.html",
+        {"error": error, "reference": "" if by_person else reference},
+        status=400 if by_person else 503 if error.retry else 403,
+    )
+
+
+def sheet(
+    request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
+) -> HttpResponse:
+    """The page, or for htmx its partial `sheet` alone, for the dialog."""
+    alone = request.headers.get("HX-Request") == "true"
+    return render(
+        request,
+        f"{template}#sheet" if alone else template,
+        {**context, "heading": "h2" if alone else "h1", "in_dialog": alone},
+        status=status,
+    )
+
+
+def person_of(request: HttpRequest) -> Principal:
+    """Who is signed in; for views that have made sure that somebody is."""
+    return cast(Principal, request.principal)  # type: ignore[attr-defined]
+
+
+def actor_of(principal: Principal) -> Actor:
+    return Actor(id=str(principal.person_id), name=principal.handle)
+
+
+def asker_of(request: HttpRequest) -> Asker:
+    """The browser itself, as one that asks."""
+    return Asker(
+        address=client_address(request),
+        user_agent=clean(request.headers.get("User-Agent", ""), 200),
+    )
+
+
+def sitting_of(request: HttpRequest) -> Sitting:
+    """The browser session of whoever is signed in."""
+    session = request.session
+    return Sitting(
+        line=browser.line_of(session),
+        relay=relay_reference(session.session_key),
+        ends=browser.ends_at(session),
+        began=datetime.fromtimestamp(float(browser.noted(session)["began"]), UTC),
+    )
+
+
+def is_fresh(principal: Principal, sitting: Sitting, now: datetime) -> bool:
+    """Whether the person proved who they are within the last five minutes, as far as anybody says.
+
+    The provider's word counts where it tells the time; else the browser session has to be that young itself.
+    """
+    told = principal.proof.at if principal.proof.at_told else sitting.began
+    return now - told <= FRESH
