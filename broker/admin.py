@@ -3,6 +3,7 @@
 from broker import inspection
 from broker.assume import admin as assume
 from broker.audit import admin as audit
+from broker.awssso import admin as awssso
 from broker.discovery import admin as discovery
 from broker.doctor import admin as doctor
 from broker.entitlements import admin as entitlements
@@ -14,6 +15,7 @@ from broker.upkeep import admin as upkeep
 __all__ = [
     "assume",
     "audit",
+    "awssso",
     "discovery",
     "doctor",
     "entitlements",

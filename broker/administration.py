@@ -50,7 +50,14 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Mappings and denies",
         (("Mappings", "broker_mapping_changelist"), ("Denies", "broker_deny_changelist")),
     ),
-    ("Sessions", (("Sessions", "broker_session_changelist"),)),
+    (
+        "Sessions",
+        (
+            ("Sessions", "broker_session_changelist"),
+            ("Terminals", "broker_terminal_changelist"),
+            ("What terminals may", "broker_terminalpolicy_changelist"),
+        ),
+    ),
     ("Audit", (("Audit log", "broker_auditevent_changelist"),)),
     (
         "Health and keys",
