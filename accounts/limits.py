@@ -25,16 +25,14 @@ from django.http.request import UnreadablePostError
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import refusals, saml, throttle
+from accounts import early, refusals, saml, throttle
+from accounts.early import MESSAGE
 from accounts.models import IdentityProvider, Protocol
 from accounts.network import counted_address
 from accounts.throttle import Count
 from broker.errors import DaypassError, SignInRefused
 
 Handler = Callable[[HttpRequest], HttpResponse]
-
-MESSAGE = 256 * 1024
-"""Bytes of a message at most."""
 
 ANSWERS_TO_ONE_REQUEST = 20
 """How often answers to the same request are looked at; the second time is somebody who went back in the browser."""
@@ -198,7 +196,7 @@ def admit(request: HttpRequest, slug: str, door: str) -> HttpResponse | None:
         if throttle.count_in_steps(spent) > settings.DAYPASS_REFUSALS_PER_ADDRESS:
             return too_many(slug)
         return None
-    return _refuse(request, slug, rule, refusal)
+    return _refuse(request, slug, door, refusal)
 
 
 def _not_to_be_read(
@@ -284,18 +282,27 @@ def _from_elsewhere(request: HttpRequest) -> _Refusal | None:
     return None
 
 
-def _refuse(request: HttpRequest, slug: str, rule: Door, refusal: _Refusal) -> HttpResponse:
-    provider = _providers.find(slug)
+def _refuse(request: HttpRequest, slug: str, door: str, refusal: _Refusal) -> HttpResponse:
+    provider, rule = _providers.find(slug), DOORS[door]
     if provider is None or rule.protocol not in ("", provider.protocol):
         throttle.count_in_steps(Count("refused", counted_address(request), 60))
         return refusals.nothing_here()
     recorded = refusals.record(
         request, provider, code=refusal.code, reason=refusal.reason, proven=False
     )
-    if recorded.of_address > settings.DAYPASS_REFUSALS_PER_ADDRESS:
+    wait = recorded.of_address > settings.DAYPASS_REFUSALS_PER_ADDRESS
+    if recorded.shared and refusal.status in (403, 413):
+        early.mark(
+            request.META,
+            slug,
+            door,
+            429 if wait else refusal.status,
+            asked_for=not provider.idp_initiated,
+        )
+    if wait:
         return _wait(recorded.reference)
     busy = refusal.status == 503
-    relaying = rule in (DOORS["aws"], DOORS["aws-finish"])
+    relaying = door in ("aws", "aws-finish")
     return refusals.page(
         BUSY if busy else NOT_RELAYED if relaying else NOT_SIGNED_IN,
         reference=recorded.reference,
@@ -574,3 +581,4 @@ def forget() -> None:
     """Read anew which providers there are, at the next message, and whose answers are bad."""
     _providers.forget()
     Slot._narrow.clear()
+    early.forget()

@@ -14,11 +14,18 @@ def client_address(request: HttpRequest) -> str:
     With DAYPASS_TRUSTED_PROXIES = n, the n-th entry from the right of X-Forwarded-For: what stands further left was
     written by the client. With 0, or without the header, the connection's own address.
     """
+    return address_of(
+        request.META.get("HTTP_X_FORWARDED_FOR", ""), request.META.get("REMOTE_ADDR", "")
+    )
+
+
+def address_of(forwarded_for: str, peer: str) -> str:
+    """As `client_address`, from the header X-Forwarded-For and the connection's own address."""
     trusted = settings.DAYPASS_TRUSTED_PROXIES
-    chain = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    chain = [part.strip() for part in forwarded_for.split(",")]
     if trusted and chain != [""]:
         return _clean(chain[-trusted]) if len(chain) >= trusted else ""
-    return _clean(request.META.get("REMOTE_ADDR", ""))
+    return _clean(peer)
 
 
 def _clean(text: str) -> str:

@@ -58,10 +58,14 @@ class Named(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A refusal's number, and how many its address has had within the minute."""
+    """A refusal's number, and how many its address has had within the minute.
+
+    shared: the number is that of the event that counts all strangers' refusals at this provider, wherever from.
+    """
 
     reference: str
     of_address: int
+    shared: bool = False
 
 
 def record(
@@ -80,7 +84,8 @@ def record(
         Count("refusals-noted-of", f"{slug}\0{proven}", 60),
     )
     if of_address > OF_ADDRESS or of_provider > OF_PROVIDER:
-        return Recorded(tally(provider, code=code, now=now), refused)
+        shared = not proven and of_provider > OF_PROVIDER
+        return Recorded(tally(provider, code=code, now=now), refused, shared=shared)
     reference = services.new_reference()
     log.warning("sign-in refused", extra={"reference": reference, "code": code, "provider": slug})
     try:
@@ -103,6 +108,11 @@ def tally(provider: Named | None, *, code: str, now: datetime) -> str:
     slug = provider.slug if provider else ""
     _tallies.add(minute, slug, code)
     return summary_reference(minute, slug)
+
+
+def count_alone(slug: str, *, code: str, minute: int) -> None:
+    """As `tally`, for one whose number is known already."""
+    _tallies.add(minute, slug, code)
 
 
 def summary_reference(minute: int, slug: str) -> str:

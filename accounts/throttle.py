@@ -92,6 +92,15 @@ def count_in_steps(each: Count) -> int:
     return _own.noted(each) + here % STEP
 
 
+def count_without_asking(each: Count) -> int | None:
+    """As `count_in_steps` between two steps; None, and nothing counted, when it is time to tell the others."""
+    (here,) = _own.count([Count(f"{each.what}-here", each.who, each.seconds, by=0)])
+    if (here + each.by) % STEP == 0:
+        return None
+    (here,) = _own.count([Count(f"{each.what}-here", each.who, each.seconds, by=each.by)])
+    return _own.noted(each) + here % STEP
+
+
 def count_here(*counts: Count) -> Sequence[int]:
     """Count these for this process alone."""
     return _own.count(counts)

@@ -5,8 +5,11 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broker.settings")
-application = get_wsgi_application()
+_django = get_wsgi_application()
 
-from broker.checks import refuse_to_start  # noqa: E402  (Django has to be set up first)
+from accounts.early import Remembering  # noqa: E402  (Django has to be set up first)
+from broker.checks import refuse_to_start  # noqa: E402
+
+application = Remembering(_django)
 
 refuse_to_start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -45,6 +46,19 @@ def application(environ, start_response):
     answer = f"{environ['REQUEST_METHOD']} {path} {len(body)}\\n".encode()
     start_response("200 OK", [("Content-Length", str(len(answer)))])
     return [answer]
+
+def early_answer(head, body, peer):
+    line = head.partition(b"\\r\\n")[0]
+    if b" /early-fails " in line:
+        raise RuntimeError
+    if b" /early-large " in line:
+        return b"HTTP/1.1 200 OK\\r\\nContent-Length: 8000000\\r\\n\\r\\n" + b"x" * 8_000_000
+    if b" /early " not in line:
+        return None
+    said = head.rpartition(b"\\r\\n")[0] + b"|" + bytes(body) + b"|" + peer.encode()
+    return b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(said) + said
+
+application.early_answer = early_answer
 """
 
 # The real worker, less patient, so that the tests need not be more.
@@ -52,9 +66,9 @@ WORKER = """
 from broker.serving import PatientWorker
 
 class Quick(PatientWorker):
-    HEAD_SECONDS = 1.5
-    BODY_SECONDS = 1.5
-    ANSWER_SECONDS = 1.5
+    HEAD_SECONDS = 2.5
+    BODY_SECONDS = 2.5
+    ANSWER_SECONDS = 2.5
     GOODBYE_SECONDS = 0.5
 """
 
@@ -115,7 +129,7 @@ def ask(port: int, path: str = "/", *, body: bytes = b"", more: str = "") -> byt
 
 def is_served(port: int) -> bool:
     began = time.monotonic()
-    return ask(port).endswith(b"POST / 0\n") and time.monotonic() - began < 1
+    return ask(port).endswith(b"POST / 0\n") and time.monotonic() - began < 2.2
 
 
 def is_closed(connection: socket.socket, *, within: float) -> bool:
@@ -357,6 +371,29 @@ def test_an_application_may_have_its_answer_be_the_last(server):
 
     assert b"\r\nConnection: close\r\n" in answer
     assert answer.endswith(b"ok")
+
+
+def test_what_can_be_answered_at_once_needs_no_thread(server):
+    slow = [connect(server, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(THREADS * 3)]
+
+    said = ask(server, "/early", body=b"hello")
+
+    assert said.startswith(b"HTTP/1.1 200 OK")
+    assert said.endswith(b"|hello|127.0.0.1")
+    assert b"POST /early HTTP/1.1\r\nHost: x\r\n" in said
+    unanswered, _, _ = select.select(slow[THREADS:], [], [], 0)
+    assert not unanswered
+    for connection in slow:
+        connection.close()
+
+
+def test_a_large_answer_that_is_given_at_once_arrives_whole(server):
+    assert len(ask(server, "/early-large").partition(b"\r\n\r\n")[2]) == 8_000_000
+    assert is_served(server)
+
+
+def test_where_an_early_answer_fails_the_usual_one_is_given(server):
+    assert ask(server, "/early-fails").endswith(b"POST /early-fails 0\n")
 
 
 def test_a_large_body_that_nobody_wanted_is_passed_over(server):
