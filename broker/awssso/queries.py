@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db.models import Q
+
 from accounts.models import IdentityProvider
 from broker.awssso.models import Terminal, TerminalPolicy
 
@@ -26,13 +28,13 @@ class Policy:
 
 def policy_of(provider_id: UUID | None) -> Policy:
     """The policy for people of this provider: its own row, else the one for everybody, else everything is allowed."""
-    rows = (
-        {row.provider_id: row for row in TerminalPolicy.objects.filter(provider_id=provider_id)}
-        if provider_id
-        else {}
-    )
-    row = rows.get(provider_id) or TerminalPolicy.objects.filter(provider__isnull=True).first()
-    return _policy(row)
+    rows = {
+        row.provider_id: row
+        for row in TerminalPolicy.objects.filter(
+            Q(provider_id=provider_id) | Q(provider__isnull=True)
+        )
+    }
+    return _policy(rows.get(provider_id) or rows.get(None))
 
 
 def policies_in_force() -> tuple[Policy, ...]:

@@ -56,6 +56,11 @@ def let_in(
 
     line, relay, browser_ends: of the browser session they do it in, which the terminal does not outlive.
     """
+    if principal.proof.provider_id is None:
+        raise NotAllowed(
+            "The local account reaches no AWS role, so there is nothing to let in.",
+            code="local_account",
+        )
     policy = queries.policy_of(principal.proof.provider_id)
     allowed(policy, wish.kind, wish.flow)
     if wish.flow == Terminal.Flow.DEVICE:
@@ -67,7 +72,6 @@ def let_in(
         if (
             not person.is_active
             or person.epoch != principal.epoch
-            or person.provider_id is None
             or person.provider_id != principal.proof.provider_id
             or ends_at <= now
         ):
