@@ -55,7 +55,7 @@ BESIDE_THE_MODEL: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 """Errors that no model has, or has without a status, and that all clients show by name and message."""
 
 OAUTH_ERROR = re.compile(r"[a-z]+(_[a-z]+)*")
-REQUEST_ID = re.compile(r"[0-9A-Za-z-]{16,64}")
+REQUEST_ID = re.compile(r"[0-9A-Za-z-]{8,64}")
 SECONDS = range(1_500_000_000, 10_000_000_000)
 MILLISECONDS = range(1_500_000_000_000, 10_000_000_000_000)
 
@@ -174,9 +174,7 @@ def _differences(shape: Shape, value: Any, where: str) -> Iterator[str]:
             for name in sorted(needed - {names.get(name, name) for name in value}):
                 yield f"{where} lacks {name}"
             for name in value.keys() & names.keys():
-                yield from _differences(
-                    shape.members[names[name]], value[name], f"{where}.{name}"
-                )
+                yield from _differences(shape.members[names[name]], value[name], f"{where}.{name}")
         case "list":
             if not isinstance(value, list):
                 yield f"{where} is no list"

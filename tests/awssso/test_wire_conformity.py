@@ -144,7 +144,9 @@ def test_errors_of_another_form_are_told(service, operation, bad, fault):
     ],
 )
 def test_bad_manners_are_told(headers, fault):
-    assert any(fault in told for told in faults("sso-oidc", "CreateToken", reply(TOKENS, **headers)))
+    assert any(
+        fault in told for told in faults("sso-oidc", "CreateToken", reply(TOKENS, **headers))
+    )
 
 
 def test_a_page_is_told():
