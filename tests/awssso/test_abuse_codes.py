@@ -154,7 +154,7 @@ def test_a_listener_that_is_no_address_is_refused(given, redirect):
         "http://127.0.0.1:0/oauth/callback",
         "http://127.0.0.1:65536/oauth/callback",
         "http://127.0.0.1:080/oauth/callback",
-        "http://127.0.0.1:١/oauth/callback",
+        "http://127.0.0.1:\u0661/oauth/callback",
         "http://127.0.0.1/oauth/callback/",
         "http://127.0.0.1/oauth/callback/../x",
         "http://127.0.0.1/oauth/./callback",

@@ -1,4 +1,4 @@
-"""Device codes, which are the known way to have somebody let in a stranger: guessed, replayed, sent around, asked for en masse."""
+"""Device codes, which are the known way to have a stranger let in: guessed, replayed, sent around, asked for in masses."""
 
 from __future__ import annotations
 
@@ -324,7 +324,7 @@ def test_what_cannot_be_a_code_is_not_looked_for(ada):
         "BCDF-GHJK-L",
         "BCDF%GHJ",
         "B" * 500,
-        "ＢＣＤＦ-ＧＨＪＫ",
+        "\uff22\uff23\uff24\uff26-\uff27\uff28\uff2a\uff2b",
         "\x00",
     ):
         with pytest.raises(BadInput):
@@ -338,7 +338,7 @@ def test_a_code_may_be_typed_as_people_type(cli, ada):
     assert approve(ada, f"  {code.lower().replace('-', ' ')} ").person == ada
 
 
-# --- En masse
+# --- In masses
 
 
 def test_one_network_asks_for_so_many_codes_and_no_more(cli):
