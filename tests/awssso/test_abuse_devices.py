@@ -1,4 +1,4 @@
-"""Device codes, which are the known way to have a stranger let in: guessed, replayed, sent around, asked for in masses."""
+"""Device codes, the known way to have a stranger let in: guessed, replayed, sent around, asked for in masses."""
 
 from __future__ import annotations
 
