@@ -276,13 +276,12 @@ def _connect(found: _Found, name: str, clock: _Clock) -> socket.socket:
     raise _Failed(f"{name} cannot be connected") from problem
 
 
-def _open(host: str, port: int, clock: _Clock) -> socket.socket:
+def _open(host: str, port: int, clock: _Clock, *, private: bool) -> socket.socket:
     """Resolve, check every address, connect to one of those that were checked."""
     found = _resolve(host, port, clock)
-    private_allowed = _allowed(host, port)
     for *_, address in found:
         ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
-        if private_allowed and not _never(ip):
+        if private and not _never(ip):
             continue
         if not is_public(ip):
             raise Forbidden(_not_public(host, port, ip))
@@ -415,17 +414,19 @@ def call(
     headers: Mapping[str, str] | None = None,
     form: Mapping[str, str] | None = None,
     origins: frozenset[str] | None = None,
+    ours: bool = False,
 ) -> Answer:
     """One request and its whole answer. what: how the call is named in a cause ("The key set").
 
-    origins: where this call may go, as `origin` writes them; None for anywhere that is public. Raises
+    origins: where this call may go, as `origin` writes them; None for anywhere that is public. ours: it goes to an
+    address that the operator set and nobody else, so that it may be a private one; then no proxy is used. Raises
     ProviderUnavailable (see its `cause`) for what went wrong outside, BadInput for a URL that is not called.
     """
     check_url(url, what)
     if origins is not None and origin(url) not in origins:
         raise BadInput(f"{what} is at {origin(url)}, which is not an origin of this provider.")
     try:
-        return _call(method, url, limit, dict(headers or {}), form)
+        return _call(method, url, limit, dict(headers or {}), form, ours)
     except (Forbidden, _Failed) as error:
         reason = str(error)
     except TimeoutError:
@@ -441,16 +442,22 @@ def call(
 
 
 def _call(
-    method: str, url: str, limit: int, headers: dict[str, str], form: Mapping[str, str] | None
+    method: str,
+    url: str,
+    limit: int,
+    headers: dict[str, str],
+    form: Mapping[str, str] | None,
+    ours: bool,
 ) -> Answer:
     clock = _Clock()
     parts = urlsplit(url)
     host, port = _host_and_port(parts)
     proxy = egress_proxy()
-    if proxy is not None and parts.scheme == "https" and not _allowed(host, port):
+    private = ours or _allowed(host, port)
+    if proxy is not None and parts.scheme == "https" and not private:
         opened = _open_through(proxy, host, port, clock)
     else:
-        opened = _open(host, port, clock)
+        opened = _open(host, port, clock, private=private)
     try:
         if parts.scheme == "https":
             opened.settimeout(clock.left())
@@ -534,10 +541,12 @@ def get_json(
     *,
     headers: Mapping[str, str] | None = None,
     origins: frozenset[str] | None = None,
+    ours: bool = False,
 ) -> dict[str, Any]:
     """The JSON object of a 200 answer that says it is JSON. Raises like `call`."""
     headers = {"Accept": "application/json", **(headers or {})}
-    return json_of(_ok(call("GET", url, what, headers=headers, origins=origins), what), what)
+    answer = call("GET", url, what, headers=headers, origins=origins, ours=ours)
+    return json_of(_ok(answer, what), what)
 
 
 def _ok(answer: Answer, what: str) -> Answer:

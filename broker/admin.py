@@ -4,6 +4,7 @@ from broker import inspection
 from broker.assume import admin as assume
 from broker.audit import admin as audit
 from broker.awssso import admin as awssso
+from broker.awssso import checks_admin
 from broker.discovery import admin as discovery
 from broker.doctor import admin as doctor
 from broker.entitlements import admin as entitlements
@@ -16,6 +17,7 @@ __all__ = [
     "assume",
     "audit",
     "awssso",
+    "checks_admin",
     "discovery",
     "doctor",
     "entitlements",

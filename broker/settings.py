@@ -278,6 +278,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     # Does nothing unless DAYPASS_CHECK_ROLES is on; which roles are due is decided there.
     "check-roles": {"task": "broker.doctor.tasks.check_due", "schedule": crontab(minute="*/10")},
+    # Looks rarely: when is decided there (broker/awssso/checks.py).
+    "header-of-aws-clients": {
+        "task": "broker.awssso.checks.test_header",
+        "schedule": 60.0,
+    },
     "record-refusals": {"task": "accounts.tasks.record_refusals", "schedule": 60.0},
     "clear-relayed": {"task": "accounts.tasks.clear_relayed", "schedule": 60.0},
     "clear-terminals": {

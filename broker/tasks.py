@@ -1,6 +1,7 @@
 """An index for Celery: it finds the tasks of every stage here. Imports only."""
 
 from broker.audit.tasks import verify_recent, verify_whole
+from broker.awssso.checks import test_header
 from broker.awssso.tasks import clear_terminals
 from broker.discovery.tasks import discover_account, discover_all
 from broker.doctor.tasks import check_account, check_due
@@ -18,6 +19,7 @@ __all__ = [
     "follow_up_all",
     "publish_copy",
     "resolve_pending",
+    "test_header",
     "turn_keys",
     "verify_recent",
     "verify_whole",

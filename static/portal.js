@@ -204,9 +204,11 @@
 
   /* ---- Keys: tabs, showing, copying, downloading, clearing */
 
-  const usual = () => {
+  // Which tab was chosen last is kept for each kind of tabs by itself: data-tabs names it, "" is that of keys.
+  const keptAs = (tabs) => `daypass_${tabs.dataset.tabs || "keys"}_tab`;
+  const usual = (tabs) => {
     try {
-      const kept = localStorage.getItem("daypass_keys_tab");
+      const kept = localStorage.getItem(keptAs(tabs));
       if (kept) return kept;
     } catch {
       /* no storage: the guess below */
@@ -223,7 +225,7 @@
     for (const panel of all("[data-tab]", tabs)) panel.hidden = panel.dataset.tab !== id;
     if (keep) {
       try {
-        localStorage.setItem("daypass_keys_tab", id);
+        localStorage.setItem(keptAs(tabs), id);
       } catch {
         /* not kept */
       }
@@ -234,7 +236,7 @@
     if (!panels.length || one("[role=tablist]", tabs)) return;
     const list = document.createElement("div");
     list.setAttribute("role", "tablist");
-    list.setAttribute("aria-label", "Form of the keys");
+    list.setAttribute("aria-label", tabs.dataset.label || "Form of the keys");
     for (const panel of panels) {
       const button = document.createElement("button");
       button.type = "button";
@@ -249,7 +251,7 @@
     }
     tabs.prepend(list);
     tabs.classList.add("made");
-    const wanted = usual();
+    const wanted = usual(tabs);
     choose(tabs, panels.some((panel) => panel.dataset.tab === wanted) ? wanted : panels[0].dataset.tab);
     list.addEventListener("click", (event) => {
       const button = event.target.closest("[role=tab]");

@@ -30,6 +30,7 @@ KEPT = {
     "broker/minting/keys.py:*": "our own opened keys, by the sealed row",
     "broker/aws/clock.py:*": "how our clock compares with AWS's: about the machine, of nobody",
     "broker/aws/regions.py:*": "which region or sign-in host of AWS did not answer, by its name: of nobody",
+    "broker/awssso/checks.py:*": "what became of the header of AWS's clients on its way: of nobody",
     "broker/health.py:_redis": "nothing: whether Redis answers",
     "broker/entitlements/packing.py:_compressed": "the length of a session policy, by its text",
     "broker/entitlements/queries.py:*": "names of columns, by model",

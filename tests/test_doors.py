@@ -40,6 +40,8 @@ STRANGERS = {
     "openid_configuration": "public by its nature",
     "jwks": "public by its nature",
     "aws_saml_metadata": "public by its nature",
+    "terminal_start": "leads to the page Terminal, and AWS's clients to an identifier",
+    "header_test": "says what became of a header",
     "sso_register_client": "registers a client of AWS, which proves nothing",
     "sso_start_device": "gives a registered client a code for somebody to type",
     "sso_create_token": "takes codes and refresh tokens of clients that were let in",
@@ -50,7 +52,7 @@ STRANGERS = {
 
 PEOPLE = {"home", "role", "pin", "open_console", "get_keys", "go", "sessions", "live"}
 PEOPLE |= {"session_end", "relay_start"}
-PEOPLE |= {"device", "terminal", "terminal_end", "script_token"}
+PEOPLE |= {"device", "terminal", "terminal_end", "script_token", "terminal_config"}
 STAFF = {"provider_test_start", "provider_test_result"}
 BREAK_GLASS = "mfa_ account_"
 """Names that begin so: only for the local account."""

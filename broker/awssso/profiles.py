@@ -451,6 +451,31 @@ fi
 """A shell script that does what `merge` does, on the person's own computer: their file is nobody else's business."""
 
 
+# --- Fetching it
+
+
+def fetch_lines(place: Place, address: str) -> str:
+    """Shell lines that fetch the file with a script token, into a file of its own. address: path and query."""
+    return (
+        "mkdir -p ~/.config/daypass ~/.aws\n"
+        "(umask 077; cat > ~/.config/daypass/curlrc) <<'END'\n"
+        'header = "Authorization: Bearer THE-TOKEN"\n'
+        "silent\nshow-error\nfail\nmax-time = 20\n"
+        "END\n"
+        f"curl -K ~/.config/daypass/curlrc -o ~/.aws/daypass.config '{place.origin}{address}'"
+    )
+
+
+def own_file_lines(name: str) -> str:
+    """Shell lines that use the file beside the person's own, which is not touched."""
+    return (
+        "export AWS_CONFIG_FILE=~/.aws/daypass.config\n"
+        '# PowerShell: $env:AWS_CONFIG_FILE = "$HOME\\.aws\\daypass.config"\n'
+        f"aws sso login --profile {name}\n"
+        f"aws sts get-caller-identity --profile {name}"
+    )
+
+
 # --- A line for each client
 
 

@@ -27,6 +27,7 @@ from broker.awssso.pages import (
     sheet,
     sitting_of,
 )
+from broker.awssso.profile_views import setup_context
 from broker.awssso.reach import roles_with_keys
 from broker.awssso.services import LetIn
 from broker.errors import BadInput
@@ -71,6 +72,8 @@ def _page(
         "past": [one for one in terminals if not one.live][:SHOWN_PAST],
         "sitting_ends": sitting.ends,
     }
+    if policy.enabled:
+        context |= setup_context(request, principal, now)
     if policy.enabled and policy.script_tokens:
         context["lengths"] = _lengths(principal, sitting, now)
         context["form"] = form or ScriptTokenForm(lengths=context["lengths"])

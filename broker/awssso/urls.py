@@ -20,5 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("broker.awssso.oidc_views")),
     path("", include("broker.awssso.browser_views")),
     path("", include("broker.awssso.terminal_views")),
+    path("", include("broker.awssso.profile_views")),
+    path("", include("broker.awssso.start_views")),
     path("aws/<path:rest>", unknown, name="sso_unknown"),
 ]

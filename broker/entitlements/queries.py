@@ -650,6 +650,27 @@ def roles_with_keys(
     )
 
 
+def every_role_with_keys(
+    principal: Principal, *, only: UUID | None = None, now: datetime
+) -> tuple[tuple[RoleFacts, str], ...]:
+    """What `accounts_with_keys` and `roles_with_keys` list for a client let in by a browser, with each account's alias.
+
+    Four queries, and those of asserted roles.
+    """
+    if _has_nothing(principal):
+        return ()
+    named = {row.role.id: row.role for row in asserted_roles(principal, now=now)}
+    rows = list(
+        _with_keys(_live_links(principal, now), named, "terminal", only)
+        .filter(account__enabled=True)
+        .order_by("account__name", "account__account_id", "name")
+        .values_list(*_ROLE, "account_id", "account__alias")
+    )
+    mapped = _decided(principal, [row[:-1] for row in rows if row[0] not in named], now, "terminal")
+    told = {row.role.id: row.role for row in mapped} | named
+    return tuple((told[row[0]], row[-1]) for row in rows if row[0] in told)
+
+
 def _with_keys(
     links: QuerySet[MappingRole], asserted: Collection[UUID], door: Door, only: UUID | None
 ) -> QuerySet[AwsRole]:

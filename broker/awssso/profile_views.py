@@ -1,0 +1,180 @@
+"""Setting a computer up: the panel of the page "Terminal", and the config file that browsers and curl fetch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import path, reverse
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_safe
+
+from accounts.decorators import signed_in
+from accounts.identity import Principal
+from broker.arns import PARTITIONS
+from broker.awssso import profiles, services
+from broker.awssso.doors import asker_of, gently
+from broker.awssso.models import TerminalToken
+from broker.awssso.profiles import Config, Guide, Names, Place, ProfileRole
+from broker.awssso.services import WireError
+from broker.awssso.wire import Fault
+from broker.entitlements import queries as entitlements
+from broker.entitlements.rules import RoleFacts
+from broker.errors import BadInput
+
+SHOWN = 60
+"""Profiles whose text stands on the page; whoever has more takes the file."""
+
+FETCHES = 120
+"""How often one network may fetch with a token in a minute."""
+
+CHOICES = (
+    ("{account}.{role}", "payments.Developer"),
+    ("{role}@{account}", "Developer@payments"),
+    ("{account_id}.{role}", "111122223333.Developer"),
+    ("{role}-{account_id}", "Developer-111122223333"),
+)
+"""Templates that the page offers, with an example; the address takes others, too."""
+
+
+def place() -> Place:
+    """This Daypass."""
+    return Place(settings.DAYPASS_ORIGIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the panel shows. text: of the file, "" when there are too many profiles to read them on a page."""
+
+    config: Config
+    text: str
+    guides: tuple[Guide, ...]
+    place: Place
+    template: str
+    choices: tuple[tuple[str, str], ...]
+    download: str
+    fetch: str
+    own_file: str
+    merge: str
+    first: str
+    problem: str
+
+
+def setup_context(request: HttpRequest, principal: Principal, now: datetime) -> dict[str, Any]:
+    """The context of templates/terminal/setup.html. `?names=` is the template of the profiles' names."""
+    problem = ""
+    try:
+        naming = profiles.names(request.GET.get("names", ""))
+    except BadInput as error:
+        naming, problem = Names(), error.message
+    here = place()
+    roles = _roles(principal, now)
+    made = profiles.config(here, roles, person=principal.handle, naming=naming)
+    first = made.profiles[0] if made.profiles else "NAME"
+    example = next((role for role in roles if naming.of(role) == first), None)
+    address = reverse("terminal_config")
+    if naming.template != profiles.DEFAULT_NAMES:
+        address += "?" + urlencode({"names": naming.template})
+    return {
+        "setup": Setup(
+            config=made,
+            text=made.text if len(made.profiles) <= SHOWN else "",
+            guides=profiles.guides(here, first, example),
+            place=here,
+            template=naming.template,
+            choices=CHOICES,
+            download=address,
+            fetch=profiles.fetch_lines(here, address),
+            own_file=profiles.own_file_lines(first),
+            merge=profiles.MERGE_SCRIPT,
+            first=first,
+            problem=problem,
+        )
+    }
+
+
+@require_safe
+def terminal_config(request: HttpRequest) -> HttpResponse:
+    """The config file: of whoever is signed in in this browser, or of whoever's script token curl brings."""
+    if "Authorization" in request.headers:
+        return _for_curl(request)
+    return _for_browser(request)
+
+
+@signed_in
+def _for_browser(request: HttpRequest) -> HttpResponse:
+    principal: Principal = request.principal  # type: ignore[attr-defined]
+    return _file(request, principal, None, timezone.now())
+
+
+@sensitive_variables()
+def _for_curl(request: HttpRequest) -> HttpResponse:
+    """The token alone counts, whatever cookies came. What is refused is told in one line."""
+    now = timezone.now()
+    scheme, _, token = request.headers["Authorization"].partition(" ")
+    try:
+        gently("terminal-config", request, most=FETCHES, fault=Fault.TOO_MANY_REQUESTS)
+        held = services.bearer(
+            token.strip() if scheme.lower() == "bearer" else "",
+            (TerminalToken.Kind.SCRIPT,),
+            asker_of(request),
+            now=now,
+        )
+    except WireError as refused:
+        answer = _plain(refused.failure.message, refused.failure.http_status)
+        if answer.status_code == 401:
+            answer["WWW-Authenticate"] = 'Bearer realm="Daypass"'
+        return answer
+    return _file(request, held.principal, held.terminal.role_id, now)
+
+
+def _file(
+    request: HttpRequest, principal: Principal, only: UUID | None, now: datetime
+) -> HttpResponse:
+    try:
+        made = profiles.config(
+            place(),
+            _roles(principal, now, only),
+            person=principal.handle,
+            naming=profiles.names(request.GET.get("names", "")),
+            curlrc=request.GET.get("curlrc", ""),
+        )
+    except BadInput as error:
+        return _plain(error.message, 400)
+    answer = _plain(made.text, 200)
+    answer["Content-Disposition"] = 'attachment; filename="daypass.config"'
+    return answer
+
+
+def _plain(text: str, status: int) -> HttpResponse:
+    return HttpResponse(
+        text.rstrip("\n") + "\n",
+        status=status,
+        content_type="text/plain; charset=utf-8",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _roles(principal: Principal, now: datetime, only: UUID | None = None) -> list[ProfileRole]:
+    """Every role of which the person may have keys, also those that need another network, time or second factor."""
+    found = entitlements.every_role_with_keys(principal, only=only, now=now)
+    return [_as_profile(role, alias) for role, alias in found]
+
+
+def _as_profile(role: RoleFacts, alias: str) -> ProfileRole:
+    return ProfileRole(
+        account_id=role.account_id,
+        account_name=role.account_name,
+        account_alias=alias,
+        role_name=role.name,
+        region=role.region or PARTITIONS[role.partition].home_region,
+    )
+
+
+urlpatterns = [path("terminal/config", terminal_config, name="terminal_config")]
