@@ -22,5 +22,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("broker.awssso.terminal_views")),
     path("", include("broker.awssso.profile_views")),
     path("", include("broker.awssso.start_views")),
-    path("aws/<path:rest>", unknown, name="sso_unknown"),
+    *(path(route, unknown, name="sso_unknown") for route in ("aws", "aws/", "aws/<path:rest>")),
 ]
