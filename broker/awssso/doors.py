@@ -24,6 +24,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts import throttle
 from accounts.network import client_address, counted_address
+from accounts.outbound import strict_json
 from broker.audit.services import new_reference, under_reference
 from broker.awssso import rules
 from broker.awssso.services import Asker, NotAllowed
@@ -221,9 +222,8 @@ def _body(request: HttpRequest) -> Mapping[str, object]:
     if not raw:
         return {}
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise WireError(Failure(Fault.INVALID_REQUEST, "The request has to be one JSON object."))
-    return found
+        return strict_json(raw)
+    except ValueError:
+        raise WireError(
+            Failure(Fault.INVALID_REQUEST, "The request has to be one JSON object.")
+        ) from None
