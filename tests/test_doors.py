@@ -45,6 +45,9 @@ STRANGERS = {
     "sso_register_client": "registers a client of AWS, which proves nothing",
     "sso_start_device": "gives a registered client a code for somebody to type",
     "sso_create_token": "takes codes and refresh tokens of clients that were let in",
+    "login_authorize": "asks whoever a client of AWS sent to sign in, or says what is wrong",
+    "login_confirmation": "says that there is nothing to see",
+    "login_token": "takes codes and refresh tokens of aws login, with a proof of its key",
     "sso_unknown": "says to AWS's clients that there is nothing",
     "authorize": "says what is wrong with a program's request, or begins a sign-in",
 }

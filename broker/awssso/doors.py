@@ -73,6 +73,7 @@ class Call:
 
 Work = Callable[[Call], Answer]
 Failing = Callable[[DaypassError], Failure]
+Dialect = Callable[[Failure], Failure]
 
 
 def in_oidc_words(error: DaypassError) -> Failure:
@@ -95,11 +96,18 @@ def in_sso_words(error: DaypassError) -> Failure:
     return Failure(Fault.INTERNAL_SERVER, error.message)
 
 
-def door(*methods: str, words: Failing) -> Callable[[Work], Callable[..., HttpResponse]]:
+def as_it_is(failure: Failure) -> Failure:
+    """The faults of sso-oidc, which the others share for the most part."""
+    return failure
+
+
+def door(
+    *methods: str, words: Failing, dialect: Dialect = as_it_is
+) -> Callable[[Work], Callable[..., HttpResponse]]:
     """A JSON door: `work` answers a Call with an Answer or raises WireError or a DaypassError.
 
-    words: how the protocol names a failure of ours. A body is read only for POST, and has to be one JSON object; an
-    empty one is an object without members.
+    words: how the protocol names a failure of ours; dialect: how it names a fault that all doors know. A body is read
+    only for POST, and has to be one JSON object; an empty one is an object without members.
     """
 
     def made(work: Work) -> Callable[..., HttpResponse]:
@@ -126,7 +134,7 @@ def door(*methods: str, words: Failing) -> Callable[[Work], Callable[..., HttpRe
                     )
                     response = _answer(work(call), request_id)
                 except WireError as refused:
-                    response = fail(refused.failure, request_id)
+                    response = fail(dialect(refused.failure), request_id)
                 except DaypassError as error:
                     response = _failed(words(error), error, request_id)
                 except Exception as error:

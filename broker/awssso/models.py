@@ -155,6 +155,18 @@ class DeviceRequest(models.Model):
         return f"code asked for from {self.asked_from}"
 
 
+class UsedProof(models.Model):
+    """A proof of a key that a client of `aws login` made for one request, so that nobody brings it again."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    forget_at = models.DateTimeField(
+        db_index=True, help_text="From then on it is refused as too old anyway."
+    )
+
+    def __str__(self) -> str:
+        return self.digest
+
+
 class TerminalPolicy(models.Model):
     """What administrators allow terminals: for the people of one provider, or (without one) for everybody else."""
 

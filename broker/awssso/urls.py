@@ -22,5 +22,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("broker.awssso.terminal_views")),
     path("", include("broker.awssso.profile_views")),
     path("", include("broker.awssso.start_views")),
+    path("", include("broker.awssso.signin_views")),
     *(path(route, unknown, name="sso_unknown") for route in ("aws", "aws/", "aws/<path:rest>")),
 ]

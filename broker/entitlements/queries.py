@@ -393,7 +393,13 @@ class RolePage(Page[RoleRow]):
 
 
 def find_roles(
-    principal: Principal, text: str = "", *, page: int = 1, page_size: int = 50, now: datetime
+    principal: Principal,
+    text: str = "",
+    *,
+    page: int = 1,
+    page_size: int = 50,
+    now: datetime,
+    door: Door = "browser",
 ) -> RolePage:
     """The roles that the person has a live right to, usable now or not, by account and name; searched by `text`.
 
@@ -401,7 +407,7 @@ def find_roles(
     name or description, whatever its case. A page past the end is the last one. Four queries.
     """
     return _page_of_roles(
-        principal, _matching_words(_live_roles(principal, now), text), page, page_size, now
+        principal, _matching_words(_live_roles(principal, now), text), page, page_size, now, door
     )
 
 
@@ -499,7 +505,12 @@ def _of_links(links: QuerySet[MappingRole]) -> Among:
 
 
 def _page_of_roles(
-    principal: Principal, roles: QuerySet[AwsRole], page: int, page_size: int, now: datetime
+    principal: Principal,
+    roles: QuerySet[AwsRole],
+    page: int,
+    page_size: int,
+    now: datetime,
+    door: Door = "browser",
 ) -> RolePage:
     """Walks the keys of all that match once, for counting and for finding the page; then loads the page alone.
 
@@ -512,7 +523,7 @@ def _page_of_roles(
     place = {role_id: number for number, role_id in enumerate(wanted)}
     rows = sorted(_roles().filter(id__in=wanted), key=lambda row: place[row[0]])
     accounts = len({account for _, account in keys})
-    return RolePage(_decided(principal, rows, now), len(keys), page, pages, accounts)
+    return RolePage(_decided(principal, rows, now, door), len(keys), page, pages, accounts)
 
 
 def _clamp(page: int, page_size: int, total: int) -> tuple[int, int]:

@@ -69,6 +69,13 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='UsedProof',
+            fields=[
+                ('digest', models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ('forget_at', models.DateTimeField(db_index=True, help_text='From then on it is refused as too old anyway.')),
+            ],
+        ),
+        migrations.CreateModel(
             name='TerminalPolicy',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

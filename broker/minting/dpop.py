@@ -8,9 +8,7 @@ names it.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +21,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.jose import base64url, public_key, unbase64url
 from accounts.outbound import strict_json
 from broker.arns import parse_role_arn
-from broker.errors import BadInput, KeyUnavailable
+from broker.errors import BadInput
+from broker.sealing import derived_keys
 
 MAX_PROOF = 4096
 MAX_ID = 256
@@ -218,12 +216,7 @@ def mint_identity_token(identity: LoginIdentity, *, client_id: str, now: datetim
     AWS can never take it for a token of our issuer: it names another issuer, its audience is the client, and it is
     signed with a secret (HS256), which no key set shows. Raises KeyUnavailable without a sealing key.
     """
-    secret = next(iter(settings.DAYPASS_SEALING_KEYS), "")
-    if not secret:
-        raise KeyUnavailable(
-            remedy="Set DAYPASS_SEALING_KEYS; `manage.py new_sealing_key` prints one."
-        )
-    key = hmac.digest(base64.urlsafe_b64decode(secret), b"daypass login identity token", "sha256")
+    key = derived_keys("aws login identity token")[0]
     issued_at = int(now.timestamp())
     return jwt.encode(
         {

@@ -10,7 +10,7 @@ from django.db.models import F, Q
 
 from broker.audit.rules import Kind
 from broker.audit.services import NOBODY, Actor, Entry, record_all
-from broker.awssso.models import DeviceRequest, Terminal, TerminalToken
+from broker.awssso.models import DeviceRequest, Terminal, TerminalToken, UsedProof
 from broker.awssso.services.common import SIGN_IN_AGAIN, about, invalid, subject_of
 from broker.awssso.wire import WireError
 
@@ -155,6 +155,7 @@ def clear(now: datetime) -> int:
     ).delete()
     cleared += TerminalToken.objects.filter(terminal__ended_at__lt=now - OVER_KEPT).delete()[0]
     cleared += DeviceRequest.objects.filter(expires_at__lt=now - OVER_KEPT).delete()[0]
+    cleared += UsedProof.objects.filter(forget_at__lt=now - OVER_KEPT).delete()[0]
     old = Terminal.objects.filter(ended_at__lt=now - TERMINALS_KEPT).values_list("pk", flat=True)
     cleared += Terminal.objects.filter(pk__in=[*old[:BATCH]]).delete()[0]
     return cleared

@@ -35,15 +35,24 @@ class Tokens:
 
 @sensitive_variables()
 def give_code(
-    terminal: Terminal, *, redirect_uri: str, challenge: str, method: str, now: datetime
+    terminal: Terminal,
+    *,
+    redirect_uri: str,
+    challenge: str,
+    method: str,
+    now: datetime,
+    life: timedelta = CODE_LIFE,
 ) -> str:
-    """An authorization code: good for 60 seconds, once, with the verifier of this challenge. Raises BadInput."""
+    """An authorization code: good for 60 seconds, once, with the verifier of this challenge. Raises BadInput.
+
+    life: longer for one that a person carries to another computer.
+    """
     if not rules.is_challenge(challenge, method):
         raise BadInput("The client has to prove itself by PKCE with SHA-256.")
     return _give(
         terminal,
         TerminalToken.Kind.CODE,
-        until=now + CODE_LIFE,
+        until=now + life,
         now=now,
         bound={"redirect_uri": redirect_uri, "challenge": challenge},
     )
@@ -58,14 +67,16 @@ def exchange_code(
     verifier: str,
     now: datetime,
     key_thumbprint: str = "",
+    asker: Asker | None = None,
 ) -> Terminal:
     """The terminal of a code, for the first who brings it with its verifier; a second one ends the terminal.
 
     key_thumbprint: kept on the terminal, whose requests have to be signed with that key from now on.
+    asker: kept as who asked, of a client that is first heard of when it brings its code.
     Raises WireError (InvalidGrantException).
     """
     with transaction.atomic():
-        found = _exchange(code, client_digest, redirect_uri, verifier, now, key_thumbprint)
+        found = _exchange(code, client_digest, redirect_uri, verifier, now, key_thumbprint, asker)
     if isinstance(found, WireError):
         raise found
     return found
@@ -92,6 +103,7 @@ def _exchange(
     verifier: str,
     now: datetime,
     key_thumbprint: str,
+    asker: Asker | None = None,
 ) -> Terminal | WireError:
     """What is to be raised is answered, because what was written before has to stay."""
     token, terminal = _locked(code, TerminalToken.Kind.CODE)
@@ -119,6 +131,10 @@ def _exchange(
     if key_thumbprint:
         terminal.key_thumbprint = key_thumbprint
         terminal.save(update_fields=["key_thumbprint"])
+    if asker is not None:
+        terminal.asked_from = asker.address or None
+        terminal.user_agent = rules.clean(asker.user_agent, 200)
+        terminal.save(update_fields=["asked_from", "user_agent"])
     return terminal
 
 
