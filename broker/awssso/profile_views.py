@@ -34,13 +34,11 @@ SHOWN = 60
 FETCHES = 120
 """How often one network may fetch with a token in a minute."""
 
-CHOICES = (
-    ("{account}.{role}", "payments.Developer"),
-    ("{role}@{account}", "Developer@payments"),
-    ("{account_id}.{role}", "111122223333.Developer"),
-    ("{role}-{account_id}", "Developer-111122223333"),
-)
-"""Templates that the page offers, with an example; the address takes others, too."""
+CHOICES = ("{account}.{role}", "{role}@{account}", "{account_id}.{role}", "{role}-{account_id}")
+"""Templates that the page offers; the address takes others, too."""
+
+SAMPLE = ProfileRole("111122223333", "Payments", "payments", "Developer", "us-east-1")
+"""For whoever has no role yet."""
 
 
 def place() -> Place:
@@ -78,6 +76,7 @@ def setup_context(request: HttpRequest, principal: Principal, now: datetime) -> 
     made = profiles.config(here, roles, person=principal.handle, naming=naming)
     first = made.profiles[0] if made.profiles else "NAME"
     example = next((role for role in roles if naming.of(role) == first), None)
+    choices = tuple(dict.fromkeys((*CHOICES, naming.template)))
     address = reverse("terminal_config")
     if naming.template != profiles.DEFAULT_NAMES:
         address += "?" + urlencode({"names": naming.template})
@@ -88,7 +87,7 @@ def setup_context(request: HttpRequest, principal: Principal, now: datetime) -> 
             guides=profiles.guides(here, first, example),
             place=here,
             template=naming.template,
-            choices=CHOICES,
+            choices=tuple((one, Names(one).of(example or SAMPLE)) for one in choices),
             download=address,
             fetch=profiles.fetch_lines(here, address),
             own_file=profiles.own_file_lines(first),
