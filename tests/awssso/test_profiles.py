@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import botocore.configloader
 import botocore.session
@@ -20,6 +21,7 @@ from broker.awssso.profiles import (
     Place,
     ProfileRole,
     config,
+    fetch_lines,
     guides,
     merge,
     names,
@@ -555,3 +557,49 @@ def test_no_line_for_a_client_holds_a_secret_or_sends_every_service_here():
     for guide in guides(PLACE, "payments.Developer", DEVELOPER):
         assert "AWS_ENDPOINT_URL=" not in guide.text
         assert "aws_secret" not in guide.text.lower()
+
+
+# --- docs/terminal.md
+
+
+def test_the_page_of_the_documentation_shows_what_is_generated():
+    page = (Path(__file__).parents[2] / "docs/terminal.md").read_text()
+    blocks = re.findall(r"```ini\n(.*?)```", page, re.S)
+    first, another, script = blocks
+
+    generated = text_of(DEVELOPER)
+    for section in first.strip().split("\n\n"):
+        assert section in generated
+    assert (
+        another.strip()
+        == next(
+            g for g in guides(PLACE, "payments.Developer", DEVELOPER) if g.id == "chaining"
+        ).text
+    )
+    assert (
+        script.strip()
+        in next(g for g in guides(PLACE, "payments.Developer", DEVELOPER) if g.id == "scripts").text
+    )
+
+
+def test_the_shell_lines_of_the_documentation_are_those_of_the_page():
+    page = (Path(__file__).parents[2] / "docs/terminal.md").read_text()
+
+    assert fetch_lines(PLACE, "/terminal/config") in page
+    assert next(g for g in guides(PLACE, "x", DEVELOPER) if g.id == "environment").text in page
+
+
+def test_the_line_that_takes_daypass_out_again_leaves_the_rest(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/terminal.md").read_text()
+    line = re.search(r"^  (sed .*)$", page, re.M)[1]
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/config").write_text(OWN + text_of(DEVELOPER) + "[profile later]\n")
+
+    subprocess.run(
+        ["sh", "-c", line],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        check=True,
+        timeout=30,
+    )
+
+    assert (tmp_path / ".aws/config").read_text() == OWN + "[profile later]\n"
