@@ -66,13 +66,13 @@ from accounts.services.refreshing import (
 from accounts.services.relaying import (
     RelayOver,
     clear_relayed,
-    keep_assertion,
     keep_token,
     relay_for,
     relay_reference,
     relayed_assertion,
     relayed_token,
     somebody_relays,
+    take_assertion,
 )
 from accounts.services.sessions import end_by_provider, forget_session, note_session
 from accounts.services.trials import TEST_KEPT, finish_test, start_test
@@ -111,7 +111,6 @@ __all__ = [
     "forgets_secret",
     "give_handle",
     "in_words",
-    "keep_assertion",
     "keep_token",
     "new_reference",
     "note_session",
@@ -141,6 +140,7 @@ __all__ = [
     "signing_keys",
     "somebody_relays",
     "start_test",
+    "take_assertion",
     "trust_mark",
     "unwrap_content_key",
     "update_group",

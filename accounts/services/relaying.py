@@ -11,16 +11,26 @@ and leaves only towards AWS.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn, SupportsIndex
 from uuid import UUID
 
+from django.db import transaction
 from django.views.decorators.debug import sensitive_variables
 
+from accounts.events import RelayKept, announce
 from accounts.identity import Principal
-from accounts.models import IdentityProvider, ProviderSession, RelayedAssertion, RelayedToken
+from accounts.models import (
+    IdentityProvider,
+    Person,
+    ProviderSession,
+    RelayedAssertion,
+    RelayedToken,
+)
+from accounts.services.once import OneUse, consume
 from broker.errors import DaypassError
+from broker.errors import SignInRefused as Refused
 from broker.sealing import seal, unseal
 
 MARGIN = timedelta(seconds=60)
@@ -32,6 +42,9 @@ LONGEST_ASSERTION = 100_000
 
 ASSERTION_MARGIN = timedelta(seconds=15)
 """The same for an assertion, which lives for five minutes in all."""
+
+MOST_RECORDED = 200
+"""Roles of an assertion that its event names."""
 
 
 class RelayOver(DaypassError):
@@ -137,6 +150,52 @@ def relayed_token(principal: Principal, provider_id: UUID, *, now: datetime) -> 
     text = unseal(row.sealed, place=_place(principal.relay, principal.person_id)).decode()
     provider = row.session.provider
     return Relayed(text, issuer=provider.issuer, audience=provider.client_id)
+
+
+@sensitive_variables()
+def take_assertion(
+    person: Person,
+    provider: IdentityProvider,
+    message: str,
+    *,
+    session_key: str | None,
+    asked: OneUse,
+    assertion: OneUse,
+    roles: Sequence[tuple[str, str]],
+    evidence: Mapping[str, str],
+    address: str,
+    now: datetime,
+) -> None:
+    """Use up what was asked and the verified answer to it, and keep the answer for the session that asked, or nothing.
+
+    evidence: of the verification; `until` says when AWS would not take the response any more.
+    Raises SignInRefused when one of the two was used before, the session has ended, or the answer is over.
+    """
+    with transaction.atomic():
+        consume(provider, asked)
+        consume(provider, assertion)
+        session = ProviderSession.objects.filter(
+            session_key=session_key, person=person, provider=provider
+        ).first()
+        if session is None:
+            raise Refused(
+                code="state_unknown",
+                cause="The sign-in at this provider that asked for the answer has ended.",
+            )
+        until = datetime.fromisoformat(evidence["until"])
+        if not keep_assertion(session, message, roles=roles, expires=until, now=now):
+            raise Refused(code="relay_over", cause="The answer for AWS is over already.")
+        announce(
+            RelayKept(
+                person_id=person.pk,
+                handle=person.handle,
+                provider=provider.name,
+                roles=tuple(role for role, _ in roles)[:MOST_RECORDED],
+                evidence=evidence,
+                address=address,
+                at=now,
+            )
+        )
 
 
 @sensitive_variables()

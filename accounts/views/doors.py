@@ -8,13 +8,14 @@ from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.core.exceptions import (
     BadRequest,
     PermissionDenied,
     RequestDataTooBig,
     SuspiciousOperation,
 )
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.urls import reverse
@@ -151,6 +152,21 @@ def row_of(slug: str, protocol: str) -> IdentityProvider:
 
 def going(request: HttpRequest, name: str, url: str) -> HttpResponse:
     return render(request, "accounts/going.html", {"name": name, "url": url})
+
+
+def come_for(page: str, cookie: str, key: str, seconds: int) -> HttpResponse:
+    """Send the browser to the page that fetches what is kept under the key, with the key in a cookie of that page."""
+    response = HttpResponseRedirect(page)
+    response.set_cookie(
+        cookie,
+        key,
+        max_age=seconds,
+        path=page,
+        secure=settings.SECURE_ORIGIN,
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
 
 
 def whole(error: DaypassError) -> str:

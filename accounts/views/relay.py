@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -23,12 +21,11 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts import browser, limits, places, queries, relay, room, saml, services
 from accounts.decorators import signed_in
-from accounts.events import RelayKept, announce
-from accounts.models import IdentityProvider, Person, ProviderSession, RelayApplication
+from accounts.models import RelayApplication
 from accounts.network import client_address
 from accounts.services import OneUse, waiting
 from accounts.services.relaying import LONGEST_ASSERTION
-from accounts.views.doors import going, person_of, quiet
+from accounts.views.doors import come_for, going, person_of, quiet
 from broker.sealing import seal, unseal
 
 _PREFIX = "__Secure-" if settings.SECURE_ORIGIN else ""
@@ -95,17 +92,7 @@ def relay_aws(request: HttpRequest, slug: str) -> HttpResponse:
     )
     limits.note_kept(row.slug)
     page = reverse("relay_aws_finish", kwargs={"slug": slug})
-    response = HttpResponseRedirect(page)
-    response.set_cookie(
-        RELAY_ANSWER_COOKIE,
-        key,
-        max_age=int(waiting.ANSWER_KEPT.total_seconds()),
-        path=page,
-        secure=settings.SECURE_ORIGIN,
-        httponly=True,
-        samesite="Lax",
-    )
-    return response
+    return come_for(page, RELAY_ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
 
 
 @require_GET
@@ -121,15 +108,14 @@ def relay_aws_finish(request: HttpRequest, slug: str) -> HttpResponse:
     kept = waiting.take_answer(application.provider, request.COOKIES.get(RELAY_ANSWER_COOKIE))
     if kept is None:
         return HttpResponseRedirect(reverse("home"))
-    asked = dict(request.session.get(ASKED) or {})
-    mine = asked.pop(kept.request_id, None)
-    request.session[ASKED] = asked
-    if mine is None or mine["provider"] != slug:
-        raise saml.refused("This session did not ask for the answer.", code="state_unknown")
-    now = timezone.now()
-    message = unseal(kept.unverified_message, place=_waits(kept.request_id)).decode()
     with limits.fetched(request, slug):
-        _take(request, application, message, kept.request_id, now)
+        asked = dict(request.session.get(ASKED) or {})
+        mine = asked.pop(kept.request_id, None)
+        request.session[ASKED] = asked
+        if mine is None or mine["provider"] != slug:
+            raise saml.refused("This session did not ask for the answer.", code="state_unknown")
+        message = unseal(kept.unverified_message, place=_waits(kept.request_id)).decode()
+        _take(request, application, message, kept.request_id, timezone.now())
     response = HttpResponseRedirect(mine["to"] if places.is_page(mine["to"]) else reverse("home"))
     response.delete_cookie(RELAY_ANSWER_COOKIE, path=request.path, samesite="Lax")
     return response
@@ -183,40 +169,17 @@ def _take(
             "form ROLE-ARN,SAML-PROVIDER-ARN, without blanks.",
             code="relay_no_roles",
         )
-    with transaction.atomic():
-        services.consume(row, OneUse("relay", asked_id, now + saml.REQUEST_LIFETIME))
-        services.consume(
-            row, OneUse("relayed assertion", verified.assertion_id, verified.expires_at)
-        )
-        session = ProviderSession.objects.filter(
-            session_key=request.session.session_key, person=person, provider=row
-        ).first()
-        if session is None:
-            raise PermissionDenied
-        until = datetime.fromisoformat(said.evidence["until"])
-        if not services.keep_assertion(session, message, roles=pairs, expires=until, now=now):
-            raise saml.refused("The answer for AWS is over already.", code="relay_over")
-        _tell(request, person, row, tuple(role for role, _ in pairs), said.evidence, now)
-
-
-def _tell(
-    request: HttpRequest,
-    person: Person,
-    row: IdentityProvider,
-    roles: tuple[str, ...],
-    evidence: Any,
-    now: datetime,
-) -> None:
-    announce(
-        RelayKept(
-            person_id=person.pk,
-            handle=person.handle,
-            provider=row.name,
-            roles=roles[:200],
-            evidence=evidence,
-            address=client_address(request),
-            at=now,
-        )
+    services.take_assertion(
+        person,
+        row,
+        message,
+        session_key=request.session.session_key,
+        asked=OneUse("relay", asked_id, now + saml.REQUEST_LIFETIME),
+        assertion=OneUse("relayed assertion", verified.assertion_id, verified.expires_at),
+        roles=pairs,
+        evidence=said.evidence,
+        address=client_address(request),
+        now=now,
     )
 
 

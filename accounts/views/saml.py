@@ -28,7 +28,7 @@ from accounts.network import counted_address
 from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understand
 from accounts.services import OneUse, waiting
 from accounts.services.waiting import Arrival
-from accounts.views.doors import LOGIN, person_of, quiet, row_of
+from accounts.views.doors import LOGIN, come_for, person_of, quiet, row_of
 from accounts.views.finishing import finish, state_of
 
 _PREFIX = "__Secure-" if settings.SECURE_ORIGIN else ""
@@ -89,26 +89,11 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
         return HttpResponseRedirect(f"{page}?{AGAIN}")
     key = waiting.keep_answer(row, message, request_id=claimed, now=now)
     limits.note_kept(row.slug)
-    return _come_for(page, ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
+    return come_for(page, ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
 
 
 AGAIN = "again"
 """In the finishing page's query: the browser brought an answer that was used before. It can only make it say so."""
-
-
-def _come_for(page: str, cookie: str, key: str, seconds: int) -> HttpResponse:
-    """Send the browser to the page that fetches what is kept under the key."""
-    response = HttpResponseRedirect(page)
-    response.set_cookie(
-        cookie,
-        key,
-        max_age=seconds,
-        path=page,
-        secure=settings.SECURE_ORIGIN,
-        httponly=True,
-        samesite="Lax",
-    )
-    return response
 
 
 @require_GET
@@ -173,7 +158,7 @@ def _arrive(row: IdentityProvider, message: str, now: datetime) -> HttpResponse:
     services.consume(row, assertion)
     key = waiting.keep_arrival(row, verified, now=now)
     page = reverse("saml_confirm", kwargs={"slug": row.slug})
-    return _come_for(page, ARRIVAL_COOKIE, key, int(waiting.ARRIVAL_KEPT.total_seconds()))
+    return come_for(page, ARRIVAL_COOKIE, key, int(waiting.ARRIVAL_KEPT.total_seconds()))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -15,9 +15,10 @@ from django.db import connection
 from django.utils import timezone
 from lxml import etree
 
-from accounts import relay, services, tasks
-from accounts.models import RelayApplication, RelayedAssertion
+from accounts import relay, services, tasks, throttle
+from accounts.models import ConsumedMessage, ProviderSession, RelayApplication, RelayedAssertion
 from accounts.services.relaying import relay_reference
+from accounts.throttle import Count
 from broker.audit.models import AuditEvent
 from broker.entitlements.drafts import FieldErrors, RoleDraft
 from broker.entitlements.services import register_role
@@ -490,6 +491,39 @@ def test_an_answer_asked_for_elsewhere_does_not_count_here(ada, app, role, idp, 
         "This session did not ask for the answer.",
     )
     assert not RelayedAssertion.objects.exists()
+    # It was fetched, by the wrong session: it waits no more, and it was a bad one.
+    kept, bad = throttle.count(
+        Count("kept-of", "acme", 60, by=0), Count("bad-of", "acme", 60, by=0)
+    )
+    assert (kept, bad) == (0, 1)
+
+
+def test_an_answer_that_is_read_counts_as_kept_no_more(ada, app, aws, role):
+    ask(ada)
+    session = ada.cookies.pop(django_settings.SESSION_COOKIE_NAME)
+    posted = ada.post("/saml/acme/aws/", {"SAMLResponse": app.answer()}, secure=True)
+    ada.cookies[django_settings.SESSION_COOKIE_NAME] = session.value
+    kept, bad = Count("kept-of", "acme", 60, by=0), Count("bad-of", "acme", 60, by=0)
+    assert list(throttle.count(kept, bad)) == [1, 0]
+
+    ada.get(posted["Location"], secure=True)
+
+    assert list(throttle.count(kept, bad)) == [0, 0]
+
+
+def test_an_answer_whose_session_ends_while_it_is_read_is_not_kept(ada, app, role, refusals):
+    """The provider's logout comes in between: nothing is kept of the answer, and nothing of it is used up."""
+    ask(ada)
+    ProviderSession.objects.all().delete()
+    before = ConsumedMessage.objects.count()
+
+    answer = bring(ada, app.answer())
+
+    assert answer.status_code == 403
+    assert refusals()[-1][0] == "state_unknown"
+    assert not RelayedAssertion.objects.exists()
+    assert not AuditEvent.objects.filter(kind="relay.kept").exists()
+    assert ConsumedMessage.objects.count() == before
 
 
 def test_an_answer_for_aws_signs_nobody_in(application, app, idp, refusals):
