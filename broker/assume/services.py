@@ -35,6 +35,7 @@ from broker.audit.rules import Kind
 from broker.audit.services import Actor, Entry, Subject, record
 from broker.aws import clock, sts
 from broker.aws.credentials import Credentials
+from broker.entitlements.models import AwsAccount
 from broker.entitlements.queries import load_snapshot
 from broker.entitlements.rules import (
     Allowed,
@@ -301,6 +302,19 @@ def borrow(
             at=now,
         )
     return answer.credentials
+
+
+def borrow_discovery_role(account: AwsAccount, *, purpose: str, now: datetime) -> Credentials:
+    """`borrow` the account's discovery role, in the account's regions. Raises what `borrow` raises."""
+    return borrow(
+        account_id=account.account_id,
+        partition=account.partition,
+        region=account.region,
+        second_region=account.second_region,
+        role_name=account.discovery_role,
+        purpose=purpose,
+        now=now,
+    )
 
 
 def abandon(opened: OpenSession, error: DaypassError) -> None:

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from broker.arns import oidc_provider_arn, saml_provider_arn
-from broker.assume.services import borrow
+from broker.assume.services import borrow_discovery_role
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
 from broker.aws import organizations
@@ -51,15 +51,7 @@ def look(account: AwsAccount, *, actor: Actor, now: datetime) -> Looked:
 
     Never inside a transaction. Raises AwsError, AwsUnavailable and what `borrow` raises; then nothing is changed.
     """
-    credentials = borrow(
-        account_id=account.account_id,
-        partition=account.partition,
-        region=account.region,
-        second_region=account.second_region,
-        role_name=account.discovery_role,
-        purpose=PURPOSE,
-        now=now,
-    )
+    credentials = borrow_discovery_role(account, purpose=PURPOSE, now=now)
     # Everything is read before anything is written: half a list would make the other half vanish.
     roles = list(Iam(credentials, partition=account.partition).roles())
     accounts = (

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from accounts import outbound
 from broker.arns import oidc_provider_arn, saml_provider_arn
-from broker.assume.services import borrow
+from broker.assume.services import borrow_discovery_role
 from broker.aws.iam import Iam
 from broker.doctor.rules import IamLook, IssuerLook, RoleSeen
 from broker.entitlements.models import AwsRole
@@ -97,15 +97,7 @@ def look_at_iam(role: AwsRole, *, now: datetime) -> IamLook:
     if not account.discovery_role:
         return IamLook(unread="no discovery role is set for this account")
     try:
-        credentials = borrow(
-            account_id=account.account_id,
-            partition=account.partition,
-            region=account.region,
-            second_region=account.second_region,
-            role_name=account.discovery_role,
-            purpose=PURPOSE,
-            now=now,
-        )
+        credentials = borrow_discovery_role(account, purpose=PURPOSE, now=now)
         iam = Iam(credentials, partition=account.partition)
         found = iam.role(role.name)
     except DaypassError as error:

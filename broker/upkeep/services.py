@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from broker.arns import saml_provider_arn
-from broker.assume.services import borrow
+from broker.assume.services import borrow_discovery_role
 from broker.audit.rules import Kind
 from broker.audit.services import Actor, Subject, record
 from broker.aws import saml_provider
@@ -203,15 +203,7 @@ def follow_up(account_pk: int, *, now: datetime) -> bool:
 def _bring_up_to_date(account: AwsAccount, now: datetime) -> tuple[list[str], bool]:
     """The keys that the provider holds now, and whether we changed it."""
     arn = saml_provider_arn(account.partition, account.account_id, account.saml_provider_name)
-    credentials = borrow(
-        account_id=account.account_id,
-        partition=account.partition,
-        region=account.region,
-        second_region=account.second_region,
-        role_name=account.discovery_role,
-        purpose="saml-metadata",
-        now=now,
-    )
+    credentials = borrow_discovery_role(account, purpose="saml-metadata", now=now)
     held = rules.held_by(saml_provider.metadata(credentials, arn))
     if held.entity_id != settings.DAYPASS_SAML_ENTITY_ID:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""AWS's STS as moto plays it, and a memory without opened keys."""
+"""AWS's STS and KMS as moto plays them, and a memory without opened keys."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from django.db import connection, connections
 
 from broker.minting.keys import forget_opened_keys
 
+KMS_REGION = "eu-central-1"
+
 
 @pytest.fixture(autouse=True)
 def _no_opened_keys_from_another_test():
@@ -19,23 +21,46 @@ def _no_opened_keys_from_another_test():
 
 
 @pytest.fixture(scope="session")
-def sts() -> Iterator[Any]:
-    """A client of moto's STS that holds no AWS credentials, as the broker's process holds none."""
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.config import Config
+def moto() -> Iterator[str]:
+    """AWS as moto plays it over HTTP; its address."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    yield boto3.client(
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def sts(moto) -> Any:
+    """A client of moto's STS that holds no AWS credentials, as the broker's process holds none."""
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    return boto3.client(
         "sts",
         region_name="eu-west-1",
-        endpoint_url=f"http://{host}:{port}",
+        endpoint_url=moto,
         config=Config(signature_version=UNSIGNED),
     )
-    server.stop()
+
+
+@pytest.fixture
+def kms_admin(moto, settings, monkeypatch) -> Any:
+    """KMS in the hands of whoever runs the AWS account; Daypass has credentials of its own beside it."""
+    import boto3
+
+    settings.DAYPASS_KMS_ENDPOINT = moto
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    return boto3.client("kms", region_name=KMS_REGION, endpoint_url=moto)
+
+
+def new_key(kms_admin: Any, spec: str = "RSA_2048", usage: str = "SIGN_VERIFY") -> str:
+    """The ARN of a new key in KMS."""
+    return kms_admin.create_key(KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["Arn"]
 
 
 Together = Callable[..., list[BaseException]]

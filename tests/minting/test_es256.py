@@ -24,7 +24,6 @@ from django.utils import timezone
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
-from moto.server import ThreadedMotoServer
 
 from broker.audit.models import AuditEvent
 from broker.audit.services import Actor
@@ -37,6 +36,7 @@ from broker.minting.saml import mint_saml_response
 from broker.sealing import seal
 from broker.upkeep import look, services
 from tests.minting.claims import assertion, parts_of, web_identity
+from tests.minting.conftest import new_key
 from tests.strict_sts import Published, StrictRole, StrictSts
 from tests.upkeep.conftest import ACCOUNT, OIDC_PROVIDER, trusting
 
@@ -370,23 +370,9 @@ def test_a_discovery_document_from_before_the_change_is_one_that_is_stale(settin
 # --- In AWS KMS
 
 
-@pytest.fixture(scope="module")
-def moto() -> Any:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def curve_in_kms(moto, settings, monkeypatch) -> str:
-    settings.DAYPASS_KMS_ENDPOINT = moto
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    admin = boto3.client("kms", region_name="eu-central-1", endpoint_url=moto)
-    made = admin.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")
-    return made["KeyMetadata"]["Arn"]
+def curve_in_kms(kms_admin) -> str:
+    return new_key(kms_admin, "ECC_NIST_P256")
 
 
 def test_a_token_signed_on_p_256_by_kms_is_verified_from_the_served_documents(

@@ -8,7 +8,6 @@ import pickle
 from datetime import timedelta
 from typing import Any
 
-import boto3
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -19,7 +18,6 @@ from django.utils import timezone
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from lxml import etree
-from moto.server import ThreadedMotoServer
 from signxml import DigestAlgorithm, SignatureConfiguration, SignatureMethod, XMLVerifier
 from signxml.exceptions import InvalidDigest, InvalidSignature
 
@@ -34,40 +32,18 @@ from broker.minting.oidc import key_set, mint_web_identity_token
 from broker.minting.saml import metadata, mint_saml_response
 from tests.minting.claims import SAML as SAML_NAMES
 from tests.minting.claims import assertion, web_identity
+from tests.minting.conftest import KMS_REGION, new_key
 from tests.servers import free_port
 
 OIDC, SAML = SigningKey.Purpose.OIDC, SigningKey.Purpose.SAML
 BOB = Actor(id="b0b", name="bob")
-REGION = "eu-central-1"
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(scope="module")
-def moto() -> Any:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def admin(moto, settings, monkeypatch) -> Any:
-    """KMS in the hands of whoever runs the AWS account; Daypass has credentials of its own beside it."""
-    settings.DAYPASS_KMS_ENDPOINT = moto
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    return boto3.client("kms", region_name=REGION, endpoint_url=moto)
-
-
-def new_key(admin: Any, spec: str = "RSA_2048", usage: str = "SIGN_VERIFY") -> str:
-    return admin.create_key(KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["Arn"]
-
-
-@pytest.fixture
-def in_kms(admin, settings) -> dict[str, str]:
-    arns = {"oidc": new_key(admin), "saml": new_key(admin)}
+def in_kms(kms_admin, settings) -> dict[str, str]:
+    arns = {"oidc": new_key(kms_admin), "saml": new_key(kms_admin)}
     settings.DAYPASS_KMS_KEYS = [f"{purpose}={arn}" for purpose, arn in arns.items()]
     return arns
 
@@ -189,10 +165,10 @@ def test_where_keys_have_to_be_in_kms_none_is_made_outside_it(in_kms):
     assert set(SigningKey.objects.values_list("backend", flat=True)) == {"kms"}
 
 
-def test_the_next_key_named_for_the_purpose_is_published(in_kms, admin, settings):
+def test_the_next_key_named_for_the_purpose_is_published(in_kms, kms_admin, settings):
     now = timezone.now()
     keys.ensure_keys(now)
-    following = new_key(admin)
+    following = new_key(kms_admin)
     settings.DAYPASS_KMS_KEYS = [*settings.DAYPASS_KMS_KEYS, f"oidc={following}"]
 
     key = keys.publish_next(OIDC, now=now, actor=BOB)
@@ -204,7 +180,7 @@ def test_the_next_key_named_for_the_purpose_is_published(in_kms, admin, settings
     assert verify_token(token.reveal())
 
 
-def test_a_revoked_key_in_kms_is_not_followed_by_one_outside(in_kms, admin):
+def test_a_revoked_key_in_kms_is_not_followed_by_one_outside(in_kms, kms_admin):
     now = timezone.now()
     stolen = keys.signing_key(OIDC, now=now).kid
 
@@ -213,13 +189,13 @@ def test_a_revoked_key_in_kms_is_not_followed_by_one_outside(in_kms, admin):
     assert SigningKey.objects.get(purpose=OIDC).state == "revoked"
     with pytest.raises(KeyUnavailable):
         keys.signing_key(OIDC, now=now)
-    key = keys.adopt(OIDC, new_key(admin), now=now, actor=BOB)
+    key = keys.adopt(OIDC, new_key(kms_admin), now=now, actor=BOB)
     keys.rotate(OIDC, now, BOB, at_once=True)
     assert keys.signing_key(OIDC, now=now).kid == key.kid
 
 
-def test_the_command_brings_a_key_in_beside_a_sealed_one(admin, signing_keys, capsys):
-    arn = new_key(admin)
+def test_the_command_brings_a_key_in_beside_a_sealed_one(kms_admin, signing_keys, capsys):
+    arn = new_key(kms_admin)
 
     call_command("signing_keys", "adopt", "saml", arn)
 
@@ -239,9 +215,9 @@ def test_the_command_brings_a_key_in_beside_a_sealed_one(admin, signing_keys, ca
         ("ECC_SECG_P256K1", "SIGN_VERIFY"),
     ],
 )
-def test_a_key_of_a_wrong_kind_is_told_before_anything_is_published(admin, spec, usage):
+def test_a_key_of_a_wrong_kind_is_told_before_anything_is_published(kms_admin, spec, usage):
     with pytest.raises(KeyUnavailable) as caught:
-        keys.adopt(OIDC, new_key(admin, spec, usage), now=timezone.now(), actor=BOB)
+        keys.adopt(OIDC, new_key(kms_admin, spec, usage), now=timezone.now(), actor=BOB)
 
     assert spec in caught.value.cause
     assert not SigningKey.objects.exists()
@@ -255,13 +231,13 @@ def test_a_key_of_a_wrong_kind_is_told_before_anything_is_published(admin, spec,
         "arn:aws:iam::111122223333:role/Admin",
     ],
 )
-def test_what_is_not_the_arn_of_a_key_is_told(admin, arn):
+def test_what_is_not_the_arn_of_a_key_is_told(kms_admin, arn):
     with pytest.raises(KeyUnavailable, match="cannot sign"):
         kms.sign(arn, b"message")
 
 
-def test_a_key_that_is_not_there_is_told_with_its_remedy(admin):
-    arn = f"arn:aws:kms:{REGION}:123456789012:key/00000000-0000-0000-0000-000000000000"
+def test_a_key_that_is_not_there_is_told_with_its_remedy(kms_admin):
+    arn = f"arn:aws:kms:{KMS_REGION}:123456789012:key/00000000-0000-0000-0000-000000000000"
 
     with pytest.raises(KeyUnavailable) as caught:
         kms.sign(arn, b"message")
@@ -270,8 +246,8 @@ def test_a_key_that_is_not_there_is_told_with_its_remedy(admin):
     assert not caught.value.retry
 
 
-def test_without_credentials_of_its_own_daypass_says_so(admin, monkeypatch, tmp_path):
-    arn = new_key(admin)
+def test_without_credentials_of_its_own_daypass_says_so(kms_admin, monkeypatch, tmp_path):
+    arn = new_key(kms_admin)
     clients.forget_own("kms")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -305,17 +281,17 @@ def test_the_key_set_is_served_while_kms_is_away(in_kms, settings):
 
 
 def test_a_sealed_key_goes_on_beside_one_in_kms_and_is_resealed_alone(
-    admin, signing_keys, settings
+    kms_admin, signing_keys, settings
 ):
-    keys.adopt(OIDC, new_key(admin), now=timezone.now(), actor=BOB)
+    keys.adopt(OIDC, new_key(kms_admin), now=timezone.now(), actor=BOB)
     first = settings.DAYPASS_SEALING_KEYS[0]
     settings.DAYPASS_SEALING_KEYS = ["Y2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2M=", first]
 
     assert keys.reseal(actor=BOB) == 2
 
 
-def test_one_key_never_serves_two_purposes(admin):
-    arn = new_key(admin)
+def test_one_key_never_serves_two_purposes(kms_admin):
+    arn = new_key(kms_admin)
     keys.adopt(OIDC, arn, now=timezone.now(), actor=BOB)
 
     with pytest.raises(BadInput):
