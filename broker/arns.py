@@ -153,6 +153,13 @@ PARTITIONS: dict[str, Partition] = {
     )
 }
 
+
+def partition_of(region: str) -> Partition:
+    """The partition that a region belongs to; AWS's commercial one for a name that is none of these."""
+    owners = (one for one in PARTITIONS.values() if one.owns_region(region))
+    return next(owners, PARTITIONS["aws"])
+
+
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 _ROLE_ARN = re.compile(
     r"arn:(?P<partition>aws(?:-us-gov|-cn|-eusc)?):iam::(?P<account>\d{12}):role"

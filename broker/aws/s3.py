@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from django.conf import settings
 
+from broker.arns import partition_of
 from broker.aws.clients import bounds, forget_own, own
 from broker.errors import AwsError, AwsUnavailable
 
@@ -23,8 +24,8 @@ _FAILED = "The documents could not be written to S3."
 _MEANINGS = {
     "AccessDenied": (
         "The AWS role that Daypass runs as may not write to the bucket {bucket}.",
-        "Allow it s3:PutObject on arn:aws:s3:::{bucket}/*. Use SSE-S3 there: nobody could read in public what KMS "
-        "encrypts.",
+        "Allow it s3:PutObject on arn:{partition}:s3:::{bucket}/*. Use SSE-S3 there: nobody could read in public what "
+        "KMS encrypts.",
     ),
     "NoSuchBucket": (
         "There is no bucket {bucket} in {region}.",
@@ -77,12 +78,13 @@ def _call(bucket: str, region: str, perform: Callable[[Any], Any]) -> None:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         cause, remedy = _MEANINGS.get(code, ("S3 refused with " + (code or str(status)) + ".", ""))
+        names = {"bucket": bucket, "region": region, "partition": partition_of(region).name}
         kind = AwsUnavailable if status >= 500 or code == "SlowDown" else AwsError
         failure = kind(
             _FAILED,
             aws_code=code,
-            cause=cause.format(bucket=bucket, region=region),
-            remedy=remedy.format(bucket=bucket, region=region),
+            cause=cause.format(**names),
+            remedy=remedy.format(**names),
         )
     except BotoCoreError as error:
         failure = AwsUnavailable(

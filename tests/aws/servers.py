@@ -97,7 +97,7 @@ class StandIn:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            do_GET = do_POST = do_CONNECT = _any  # noqa: N815  (the names that http.server looks for)
+            do_GET = do_POST = do_PUT = do_CONNECT = _any  # noqa: N815  (the names that http.server looks for)
 
             def log_message(self, *args: object) -> None:
                 pass

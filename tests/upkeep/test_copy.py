@@ -28,6 +28,7 @@ from broker.upkeep import queries, services, tasks
 from broker.upkeep.models import Publication
 from broker.upkeep.places import Bucket, Document, Folder, NotPublished, place
 from tests import factories as make
+from tests.aws.servers import Answer, StandIn
 from tests.servers import free_port
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -161,6 +162,31 @@ def test_a_bucket_that_is_not_there_is_told_with_its_remedy(bucket, settings):
     kept = Publication.objects.get()
     assert "There is no bucket another-bucket" in kept.problem
     assert kept.held == {}
+
+
+@pytest.mark.parametrize(
+    ("region", "arn"),
+    [
+        ("eu-west-1", "arn:aws:s3:::my-issuer/*"),
+        ("us-gov-east-1", "arn:aws-us-gov:s3:::my-issuer/*"),
+        ("cn-north-1", "arn:aws-cn:s3:::my-issuer/*"),
+        ("eusc-de-east-1", "arn:aws-eusc:s3:::my-issuer/*"),
+    ],
+)
+def test_a_refused_copy_is_told_with_the_bucket_as_its_partition_names_it(
+    bucket, settings, region, arn
+):
+    settings.DAYPASS_PUBLISH_TO = f"s3://my-issuer/daypass?region={region}"
+    refusing = StandIn(
+        lambda _: Answer(403, b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+    )
+    settings.DAYPASS_S3_ENDPOINT = refusing.url
+
+    with pytest.raises(AwsError) as caught:
+        services.publish_copy(now=NOW)
+
+    refusing.stop()
+    assert f"s3:PutObject on {arn}." in caught.value.remedy
 
 
 def test_an_s3_that_does_not_answer_is_told(bucket, settings, monkeypatch):
