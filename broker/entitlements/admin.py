@@ -894,7 +894,9 @@ def people_of_role(request: HttpRequest, role: AwsRole) -> Panel:
             "page": page,
             "text": text,
             "what": "person",
-            "empty": "No mapping gives this role to anybody who has signed in so far.",
+            "empty": f"The AWS application of {role.relay_provider} says whose this role is; no mapping does."
+            if role.trust == ASSERTED
+            else "No mapping gives this role to anybody who has signed in so far.",
         },
         note="As if they signed in right now; conditions on the sign-in stand beside each mapping.",
     )
@@ -902,7 +904,10 @@ def people_of_role(request: HttpRequest, role: AwsRole) -> Panel:
 
 @panel("broker.awsrole", position=25)
 def mappings_of_role(request: HttpRequest, role: AwsRole) -> Panel:
-    return _mappings_panel(RoleMapping.objects.filter(links__role=role), f"?roles={role.pk}")
+    mappings = RoleMapping.objects.filter(links__role=role)
+    if role.trust == ASSERTED:
+        return _mappings_panel(mappings, "", note="None of them has an effect on this role.")
+    return _mappings_panel(mappings, f"?roles={role.pk}")
 
 
 @panel("accounts.directorygroup", position=20)
@@ -920,7 +925,7 @@ FIRST_ROLES = Prefetch(
 """The first three roles of each mapping on a page: some mappings give a thousand."""
 
 
-def _mappings_panel(mappings: QuerySet[RoleMapping], start: str) -> Panel:
+def _mappings_panel(mappings: QuerySet[RoleMapping], start: str, *, note: str = "") -> Panel:
     found: Any = (
         mappings.select_related("group__provider")
         .prefetch_related(FIRST_ROLES)
@@ -938,7 +943,8 @@ def _mappings_panel(mappings: QuerySet[RoleMapping], start: str) -> Panel:
     return Panel(
         "Mappings",
         "admin/mappings.html",
-        {"rows": rows, "add_url": reverse("admin:broker_mapping_add") + start},
+        {"rows": rows, "add_url": reverse("admin:broker_mapping_add") + start if start else ""},
+        note=note if rows else "",
     )
 
 
@@ -1199,16 +1205,24 @@ class MappingAdmin(DaypassAdmin):
         return {**super().page(request, thing), "title": f"Members of {thing.group}"}
 
     def facts(self, request: HttpRequest, thing: RoleMapping) -> Sequence[tuple[str, Any]]:
-        if not thing.session_tags:
-            return ()
-        return (("Its tags take of AWS's space", _space_taken(_space_of(thing))),)
+        found: list[tuple[str, Any]] = []
+        asserted = AwsRole.objects.filter(links__mapping=thing, trust=ASSERTED)
+        asserted = asserted.select_related("account")[:20]
+        if asserted:
+            found.append(
+                ("Gives nobody", format_html_join(", ", "{}", ((_link(one),) for one in asserted)))
+            )
+        if thing.session_tags:
+            found.append(("Its tags take of AWS's space", _space_taken(_space_of(thing))))
+        return found
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """The service has saved it; what may go wrong with its tags is said now, and not by AWS to an employee."""
+        """The service has saved it; what will not work is said now, and not to an employee who misses a role."""
         super().save_model(request, obj, form, change)
-        warning = tags_that_may_not_fit(obj)
-        if warning:
-            messages.warning(request, warning)
+        given = AwsRole.objects.filter(links__mapping=obj).select_related("account")
+        for warning in (without_effect(given), tags_that_may_not_fit(obj)):
+            if warning:
+                messages.warning(request, warning)
 
     # Before it is saved
 
@@ -1223,6 +1237,22 @@ class MappingAdmin(DaypassAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         return render(request, "admin/mapping_preview.html", {"own": preview_of(request)})
+
+
+ASSERTED = Trust.RELAYED_ASSERTION
+"""Of such roles the provider's own AWS application alone says whose they are."""
+
+
+def without_effect(roles: Iterable[AwsRole]) -> str:
+    """What to tell an administrator whose mapping names roles that no mapping gives; "" where there are none."""
+    named = [str(role) for role in roles if role.trust == ASSERTED]
+    if not named:
+        return ""
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    return (
+        f"No mapping gives {', '.join(named[:3])}{more} to anybody: AWS trusts the provider's own AWS application "
+        "there, and that alone says whose the role is. Assign it there, or give the role another trust here."
+    )
 
 
 def _space_of(mapping: RoleMapping) -> queries.TagSpace:
@@ -1289,7 +1319,8 @@ def preview_of(request: HttpRequest) -> dict[str, Any]:
     return {
         "group": group,
         "group_url": url_of(group),
-        "roles": roles,
+        "roles": [role for role in roles if role.trust != ASSERTED],
+        "without_effect": without_effect(roles),
         "production": [
             role
             for role in roles

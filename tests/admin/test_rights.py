@@ -441,6 +441,55 @@ def test_the_form_names_denies_that_stand_in_the_way(admin_client, engineers):
     assert "Frozen during the audit" in preview(admin_client, engineers, role)
 
 
+@pytest.fixture
+def asserted(okta):
+    return make.role(
+        "Asserted", of=make.account("Ledger"), trust="relayed_assertion", relay_provider=okta
+    )
+
+
+def test_a_role_that_no_mapping_gives_is_told_before_and_after_it_is_mapped(
+    admin_client, engineers, asserted
+):
+    """Whose it is, only the provider's own AWS application says (docs/relay.md)."""
+    developer = make.role("Developer")
+    told = "No mapping gives Asserted in Ledger to anybody"
+
+    before = preview(admin_client, engineers, developer, asserted)
+    after = admin_client.post(
+        MAPPING, mapping_form(engineers, developer, asserted), follow=True
+    ).content.decode()
+
+    assert told in before
+    assert "yet; whoever does gets <strong>1 role</strong> then." in before
+    assert told in after
+    mapping = Mapping.objects.get()
+    page = admin_client.get(f"/admin/broker/mapping/{mapping.pk}/change/").content.decode()
+    assert "Gives nobody" in page
+    assert told not in preview(admin_client, engineers, developer)
+
+
+def test_a_mapping_of_roles_that_mappings_give_is_saved_without_a_warning(admin_client, engineers):
+    page = admin_client.post(
+        MAPPING, mapping_form(engineers, make.role("Developer")), follow=True
+    ).content.decode()
+
+    assert "No mapping gives" not in page
+    assert "Gives nobody" not in page
+
+
+def test_the_page_of_such_a_role_asks_for_no_mapping(admin_client, engineers, asserted):
+    url = f"/admin/broker/awsrole/{asserted.pk}/change/"
+    bare = admin_client.get(url).content.decode()
+    make.mapping(engineers, asserted)
+    mapped = admin_client.get(url).content.decode()
+
+    assert "says whose this role is; no mapping does" in bare
+    for page in (bare, mapped):
+        assert "Add a mapping" not in page
+    assert "None of them has an effect on this role." in mapped
+
+
 @pytest.mark.parametrize("group", ["", "x", "999999", "1' OR 1=1"])
 def test_a_preview_of_half_a_form_asks_for_the_rest(admin_client, group):
     answer = admin_client.post(
