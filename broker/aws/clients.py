@@ -16,6 +16,7 @@ from botocore.config import Config
 from django.views.decorators.debug import sensitive_variables
 
 from broker.arns import PARTITIONS
+from broker.aws.bounded import bound
 from broker.aws.credentials import Credentials
 
 NOTHING_OF_OURS: dict[str, Any] = {
@@ -48,7 +49,8 @@ def own(service: Literal["kms", "s3"], region: str, *, endpoint: str, config: Co
     with _building:
         if key not in _own:
             session = boto3.session.Session(region_name=region)
-            _own[key] = session.client(service, endpoint_url=endpoint or None, config=config)
+            made = session.client(service, endpoint_url=endpoint or None, config=config)
+            _own[key] = bound(made, seconds=_both(config))
         return _own[key]
 
 
@@ -77,4 +79,11 @@ def lent(
         aws_secret_access_key=revealed.secret_access_key,
         aws_session_token=revealed.session_token,
     )
-    return session.client(service, endpoint_url=endpoint or None, config=config)
+    made = session.client(service, endpoint_url=endpoint or None, config=config)
+    return bound(made, seconds=_both(config))
+
+
+def _both(config: Any) -> float:
+    """Seconds of a try as a whole: the two time-outs together."""
+    seconds: float = config.connect_timeout + config.read_timeout
+    return seconds

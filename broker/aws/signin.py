@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from botocore.awsrequest import AWSRequest
@@ -25,6 +24,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from broker.arns import Partition, endpoint_for
 from broker.aws import regions
+from broker.aws.bounded import Bounded
 from broker.aws.credentials import Masked, RevealedCredentials
 from broker.aws.errors import Asked, SigninRefused, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
@@ -33,6 +33,8 @@ CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 8.0
 TRIES = 3
 PATIENCE = 10.0
+WHOLE = 9.0
+"""Seconds of one try as a whole, as in broker.aws.sts."""
 _CONNECTIONS = 64
 _LARGEST_ANSWER = 64 * 1024
 _LOOK_TIMEOUT = 3.0
@@ -76,7 +78,7 @@ def signin_token(
 
     Asks the region's host and, when that does not answer, the second region's ("": the partition's choice). A 400 is
     tried once more without SessionDuration, because AWS refuses some values now and then; it is never taken to
-    another host, except from one that only stands in. Ends within PATIENCE and one more try's timeouts. Raises
+    another host, except from one that only stands in. Ends within PATIENCE and one more try (WHOLE). Raises
     AwsError, AwsUnavailable.
     """
     session = json.dumps(
@@ -254,12 +256,16 @@ def _post(url: str, fields: dict[str, str]) -> str:
     return token
 
 
-_sessions: dict[tuple[int, str], Any] = {}
+_sessions: dict[tuple[int, str], Bounded] = {}
 _building = threading.Lock()
 
 
-def _http(url: str, *, timeout: float = READ_TIMEOUT) -> Any:
-    """One pooled HTTP client for each process and origin; proxies and CA bundle as the STS clients have them."""
+def _http(url: str, *, timeout: float = 0) -> Bounded:
+    """One pooled HTTP client for each process and origin; proxies and CA bundle as the STS clients have them.
+
+    timeout: seconds of a read; READ_TIMEOUT when nothing is said.
+    """
+    timeout = timeout or READ_TIMEOUT
     key = (os.getpid(), url)
     session = _sessions.get(key)
     if session is None:
@@ -267,11 +273,14 @@ def _http(url: str, *, timeout: float = READ_TIMEOUT) -> Any:
             session = _sessions.get(key)
             if session is None:
                 bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
-                session = _sessions[key] = URLLib3Session(
+                made = URLLib3Session(
                     verify=bundle or True,  # type: ignore[arg-type]
                     proxies=get_environ_proxies(url),
                     timeout=(CONNECT_TIMEOUT, timeout),  # type: ignore[arg-type]
                     max_pool_connections=_CONNECTIONS,
                     socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # type: ignore[list-item]
+                )
+                session = _sessions[key] = Bounded(
+                    made, seconds=min(WHOLE, CONNECT_TIMEOUT + timeout)
                 )
     return session

@@ -5,9 +5,10 @@ even if there are some. AssumeRole and GetFederationToken are signed with boto3'
 reference.
 
 Clients are built once for each region and shared by all threads (building one costs 30 to 60 ms of CPU, a call 1 ms).
-Retries are ours: each try may sign a fresh token, goes to a second region when the first does not answer, and all of
-them end within LONGEST seconds, on which sessions.services.PENDING_LIMIT is built. broker.aws.regions remembers who did
-not answer. Only regional endpoints are asked: the global one's tokens fail in regions that need an opt-in.
+Retries are ours: each try may sign a fresh token, goes to a second region when the first does not answer, and ends
+as a whole within WHOLE seconds (broker.aws.bounded). So all of them end within LONGEST seconds, on which
+sessions.services.PENDING_LIMIT is built. broker.aws.regions remembers who did not answer. Only regional endpoints are
+asked: the global one's tokens fail in regions that need an opt-in.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from broker.arns import PARTITIONS, endpoint_for, federated_user_arn
 from broker.aws import clock, regions
+from broker.aws.bounded import bound
 from broker.aws.clients import NOTHING_OF_OURS, bounds
 from broker.aws.credentials import Credentials
 from broker.aws.errors import Action, Asked, UnusableAnswer, explain, from_botocore
@@ -42,7 +44,9 @@ READ_TIMEOUT = 8.0
 TRIES = 3
 PATIENCE = 10.0
 """No new try begins later than this after the first."""
-LONGEST = PATIENCE + CONNECT_TIMEOUT + READ_TIMEOUT
+WHOLE = 9.0
+"""Seconds of one try as a whole, however slowly its answer comes: after the first there is time for a second region."""
+LONGEST = PATIENCE + WHOLE
 """Seconds after which every call has ended, one way or the other."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
@@ -392,4 +396,5 @@ def _build(kind: Kind, region: str, endpoint: str) -> Any:
     core = botocore.session.Session(session_vars=answers)
     session = boto3.session.Session(botocore_session=core, region_name=region)
     url = None if endpoint.startswith(_AWS_OWN) else endpoint
-    return session.client("sts", endpoint_url=url, config=config)
+    client = session.client("sts", endpoint_url=url, config=config)
+    return bound(client, seconds=WHOLE)

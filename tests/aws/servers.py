@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
@@ -45,7 +46,10 @@ class Request:
 
 @dataclass
 class Answer:
-    """What is sent back. `hang` seconds pass first; `drop` closes the connection instead."""
+    """What is sent back. `hang` seconds pass first; `drop` closes the connection instead.
+
+    drip: seconds between two of the many small pieces in which it comes, `"head"` or `"body"` of it.
+    """
 
     status: int = 200
     body: bytes = b""
@@ -53,6 +57,22 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     hang: float = 0.0
     drop: bool = False
+    drip: tuple[str, float] | None = None
+
+
+class _Dripping:
+    """What a handler writes goes out in PIECES, with a pause before each."""
+
+    PIECES = 40
+
+    def __init__(self, out: Any, pause: Callable[[], object]) -> None:
+        self._out, self._pause = out, pause
+
+    def write(self, data: bytes) -> None:
+        step = -(-len(data) // self.PIECES)
+        for start in range(0, len(data), step):
+            self._pause()
+            self._out.write(data[start : start + step])
 
 
 class StandIn:
@@ -87,6 +107,10 @@ class StandIn:
                 if answer.drop:
                     self.close_connection = True
                     return
+                out = self.wfile
+                drip, pause = answer.drip or ("", 0.0)
+                slow: Any = _Dripping(out, lambda: stand_in.released.wait(pause))
+                self.wfile = slow if drip == "head" else out
                 self.send_response_only(answer.status)
                 if "date" not in answer.headers:
                     self.send_header("date", self.date_time_string())
@@ -95,7 +119,9 @@ class StandIn:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
+                self.wfile = slow if drip == "body" else out
                 self.wfile.write(answer.body)
+                self.wfile = out
 
             do_GET = do_POST = do_PUT = do_CONNECT = _any  # noqa: N815  (the names that http.server looks for)
 

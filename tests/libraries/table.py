@@ -20,6 +20,9 @@ OVERRIDDEN_BY: dict[str, str] = {
     "broker.cache.ForgetfulCache": "a cache that is away is an empty one; the break-glass account opens without it.",
     "accounts.saml._Sender": "a signed request carries no empty RelayState, which not every provider verifies.",
     "broker.administration.DaypassAdminSite": "one rule says who may use the admin, and there is no password door.",
+    "broker.aws.bounded._Pool": "connections to AWS are those that end in time.",
+    "broker.aws.bounded._SecurePool": "connections to AWS are those that end in time.",
+    "broker.aws.bounded._Timed": "connecting to AWS, sending and reading have one end together.",
     "broker.backoffice.DaypassAdmin": "the admin writes through services, which record, and deletes nothing.",
     "broker.backoffice.CappedPaginator": "a list of ten million rows is not counted to its end for every page.",
     "broker.backoffice.DetailAdmin": "the admin writes through services, which record, and deletes nothing.",
@@ -354,6 +357,17 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
         botocore.endpoint:convert_to_response_dict
         botocore.httpsession:URLLib3Session
         botocore.utils:get_environ_proxies
+        """,
+    ),
+    (
+        "A request to AWS ends in time: time-outs are asked of the connection before each step, an answer is read "
+        "through response_class, and a connection is opened to the first address that is given.",
+        """
+        botocore.awsrequest:AWSConnection
+        urllib3.connection:HTTPConnection.request
+        urllib3.connection:HTTPConnection.getresponse
+        urllib3.connection:HTTPSConnection.connect
+        urllib3.util.connection:create_connection
         """,
     ),
     # --- Celery
