@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django import forms
+
+LONGEST = 90 * 86400
 
 
 class CodeForm(forms.Form):
@@ -20,6 +20,7 @@ class CodeForm(forms.Form):
                 "autocomplete": "off",
                 "autocapitalize": "characters",
                 "spellcheck": "false",
+                "autofocus": True,
                 "aria-describedby": "code-help code-error",
             }
         ),
@@ -32,9 +33,5 @@ class ScriptTokenForm(forms.Form):
     label = forms.CharField(
         max_length=64, error_messages={"required": "Give it a name by which you will know it."}
     )
-    seconds = forms.TypedChoiceField(coerce=int)
+    seconds = forms.IntegerField(min_value=1, max_value=LONGEST)
     role = forms.UUIDField(required=False)
-
-    def __init__(self, *args: Any, lengths: tuple[tuple[int, str], ...], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["seconds"].choices = lengths  # type: ignore[attr-defined]

@@ -76,7 +76,7 @@ def _page(
         context |= setup_context(request, principal, now)
     if policy.enabled and policy.script_tokens:
         context["lengths"] = _lengths(principal, sitting, now)
-        context["form"] = form or ScriptTokenForm(lengths=context["lengths"])
+        context["form"] = form or ScriptTokenForm()
         context["roles"] = roles_with_keys(principal, now, at_most=MOST_ROLES)
     return render(request, "terminal/terminal.html", context, status=400 if form else 200)
 
@@ -98,7 +98,7 @@ def script_token(request: HttpRequest) -> HttpResponse:
     """Make a token for scripts. It is in this one answer and nowhere else."""
     principal, sitting, now = person_of(request), sitting_of(request), timezone.now()
     lengths = _lengths(principal, sitting, now)
-    form = ScriptTokenForm(request.POST, lengths=(*lengths, *LENGTHS))
+    form = ScriptTokenForm(request.POST)
     if not form.is_valid():
         return _page(request, principal, now, form)
     role_id = form.cleaned_data["role"]
