@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Model, Q, QuerySet
 
-from accounts.models import IdentityProvider
-from broker.awssso.models import Terminal, TerminalPolicy
+from accounts.models import IdentityProvider, Person
+from broker.awssso.models import Terminal, TerminalPolicy, TerminalToken
+from broker.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +30,96 @@ class Policy:
 
 def policy_of(provider_id: UUID | None) -> Policy:
     """The policy for people of this provider: its own row, else the one for everybody, else everything is allowed."""
-    rows = {
-        row.provider_id: row
-        for row in TerminalPolicy.objects.filter(
-            Q(provider_id=provider_id) | Q(provider__isnull=True)
-        )
-    }
-    return _policy(rows.get(provider_id) or rows.get(None))
+    found = {row[0]: row[1:] for row in _policies_for(provider_id=provider_id or UUID(int=0))}
+    row = found.get(provider_id) or found.get(None)
+    return _policy(*row) if row else Policy()
 
 
 def policies_in_force() -> tuple[Policy, ...]:
     """What holds for anybody who might sign in: one policy for each provider that is switched on, or everybody's."""
-    rows = {row.provider_id: row for row in TerminalPolicy.objects.all()}
+    found = {row[0]: _policy(*row[1:]) for row in _columns(TerminalPolicy.objects.order_by())}
+    for_all = found.get(None, Policy())
     providers = IdentityProvider.objects.filter(enabled=True).values_list("pk", flat=True)
-    return tuple(_policy(rows.get(pk) or rows.get(None)) for pk in [*providers]) or (
-        _policy(rows.get(None)),
+    return tuple(found.get(pk, for_all) for pk in providers) or (for_all,)
+
+
+def _columns(rows: QuerySet[TerminalPolicy]) -> QuerySet[TerminalPolicy, tuple[Any, ...]]:
+    return rows.values_list(
+        "provider_id",
+        "enabled",
+        "device_codes",
+        "device_networks",
+        "script_tokens",
+        "longest_seconds",
     )
 
 
-def _policy(row: TerminalPolicy | None) -> Policy:
-    if row is None:
-        return Policy()
+_policies_for = Prepared(
+    lambda provider_id: _columns(
+        TerminalPolicy.objects.filter(
+            Q(provider_id=provider_id) | Q(provider_id__isnull=True)
+        ).order_by()
+    )
+)
+
+
+def _policy(
+    enabled: bool,
+    device_codes: bool,
+    device_networks: list[str],
+    script_tokens: bool,
+    longest_seconds: int | None,
+) -> Policy:
     return Policy(
-        enabled=row.enabled,
-        device_codes=row.device_codes,
-        device_networks=tuple(row.device_networks),
-        script_tokens=row.script_tokens,
-        longest=timedelta(seconds=row.longest_seconds) if row.longest_seconds else None,
+        enabled=enabled,
+        device_codes=device_codes,
+        device_networks=tuple(device_networks),
+        script_tokens=script_tokens,
+        longest=timedelta(seconds=longest_seconds) if longest_seconds else None,
     )
+
+
+# --- Whose token it is
+
+
+def _fields(model: type[Model], *names: str) -> tuple[str, ...]:
+    """These fields of a model, or all, in the order in which `from_db` takes them."""
+    every = (field.attname for field in model._meta.concrete_fields)
+    return tuple(name for name in every if name in names or not names)
+
+
+_OF_TERMINAL = _fields(Terminal)
+_OF_PERSON = _fields(
+    Person, "id", "handle", "name", "email", "is_active", "epoch", "attributes", "provider_id"
+)
+_OF_PROVIDER = _fields(IdentityProvider, "id", "enabled")
+
+_tokens_by = Prepared(
+    lambda digest: (
+        TerminalToken.objects.filter(digest=digest)
+        .order_by()
+        .values_list(
+            "kind",
+            "expires_at",
+            *(f"terminal__{name}" for name in _OF_TERMINAL),
+            *(f"terminal__person__{name}" for name in _OF_PERSON),
+            *(f"terminal__person__provider__{name}" for name in _OF_PROVIDER),
+        )
+    )
+)
+
+
+def token_by(digest: str) -> tuple[str, datetime, Terminal] | None:
+    """A token's kind, its end, and its terminal with the person and their provider as they are now, in one read."""
+    for kind, expires_at, *values in _tokens_by(digest=digest):
+        terminal = Terminal.from_db(None, _OF_TERMINAL, values[: len(_OF_TERMINAL)])
+        rest = values[len(_OF_TERMINAL) :]
+        person = Person.from_db(None, _OF_PERSON, rest[: len(_OF_PERSON)])
+        if person.provider_id is not None:
+            person.provider = IdentityProvider.from_db(None, _OF_PROVIDER, rest[len(_OF_PERSON) :])
+        terminal.person = person
+        return kind, expires_at, terminal
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from broker.sealing import derived_keys
 
 LIFETIME = timedelta(days=90)
 NAME_LENGTH = 100
-MOST_SCOPES = 8
+MOST_SCOPES = 4
 LONGEST_ID = 4096
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"

@@ -13,7 +13,7 @@ from accounts.identity import Principal, proof_from_json
 from accounts.queries import principal_of
 from broker.audit.services import Actor
 from broker.awssso import queries, rules
-from broker.awssso.models import Terminal, TerminalToken
+from broker.awssso.models import Terminal
 from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, NotAllowed, allowed
 from broker.awssso.services.ending import end
 from broker.awssso.wire import Failure, Fault, WireError
@@ -36,18 +36,14 @@ def bearer(token: str, kinds: Collection[str], asker: Asker, *, now: datetime) -
 
     Raises WireError (UnauthorizedException), upon which clients tell their user to sign in again.
     """
-    found = (
-        TerminalToken.objects.select_related("terminal__person__provider")
-        .filter(digest=rules.digest(token), kind__in=[*kinds])
-        .first()
-    )
-    if found is None:
+    found = queries.token_by(rules.digest(token))
+    if found is None or found[0] not in kinds:
         raise _unauthorized("This sign-in is not known to Daypass. " + SIGN_IN_AGAIN)
-    terminal = found.terminal
+    _, expires_at, terminal = found
     refused = dead_because(terminal, now)
     if refused:
         raise _unauthorized(refused)
-    if now >= found.expires_at:
+    if now >= expires_at:
         raise _unauthorized("This sign-in is over. " + SIGN_IN_AGAIN)
     principal = holder(terminal, asker, now)
     if isinstance(principal, str):
