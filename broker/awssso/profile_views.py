@@ -9,11 +9,12 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
-from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_safe
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.decorators import signed_in
 from accounts.identity import Principal
@@ -57,6 +58,7 @@ class Setup:
     template: str
     choices: tuple[tuple[str, str], ...]
     download: str
+    query: str
     fetch: str
     own_file: str
     merge: str
@@ -77,9 +79,9 @@ def setup_context(request: HttpRequest, principal: Principal, now: datetime) -> 
     first = made.profiles[0] if made.profiles else "NAME"
     example = next((role for role in roles if naming.of(role) == first), None)
     choices = tuple(dict.fromkeys((*CHOICES, naming.template)))
-    address = reverse("terminal_config")
-    if naming.template != profiles.DEFAULT_NAMES:
-        address += "?" + urlencode({"names": naming.template})
+    usual = naming.template == profiles.DEFAULT_NAMES
+    query = "" if usual else "?" + urlencode({"names": naming.template})
+    address = reverse("terminal_config") + query
     return {
         "setup": Setup(
             config=made,
@@ -89,6 +91,7 @@ def setup_context(request: HttpRequest, principal: Principal, now: datetime) -> 
             template=naming.template,
             choices=tuple((one, Names(one).of(example or SAMPLE)) for one in choices),
             download=address,
+            query=query,
             fetch=profiles.fetch_lines(here, address),
             own_file=profiles.own_file_lines(first),
             merge=profiles.MERGE_SCRIPT,
@@ -137,18 +140,44 @@ def _file(
     request: HttpRequest, principal: Principal, only: UUID | None, now: datetime
 ) -> HttpResponse:
     try:
-        made = profiles.config(
-            place(),
-            _roles(principal, now, only),
-            person=principal.handle,
-            naming=profiles.names(request.GET.get("names", "")),
-            curlrc=request.GET.get("curlrc", ""),
-        )
+        made = _made(principal, now, request.GET, only)
     except BadInput as error:
         return _plain(error.message, 400)
-    answer = _plain(made.text, 200)
+    answer = _plain(made, 200)
     answer["Content-Disposition"] = 'attachment; filename="daypass.config"'
     return answer
+
+
+@require_http_methods(["GET", "POST"])
+@signed_in
+@sensitive_post_parameters("own")
+@sensitive_variables("own", "merged")
+def compare(request: HttpRequest) -> HttpResponse:
+    """Show what would change in a config file that is pasted here. Nothing of it is kept, and no keys come back."""
+    principal: Principal = request.principal  # type: ignore[attr-defined]
+    sent = request.POST if request.method == "POST" else request.GET
+    context: dict[str, Any] = {"names": sent.get("names", "")}
+    if request.method == "POST":
+        own = request.POST.get("own", "")
+        try:
+            merged = profiles.merge(profiles.readable(own), _made(principal, timezone.now(), sent))
+        except BadInput as error:
+            return render(
+                request, "terminal/compare.html", context | {"problem": error.message}, status=400
+            )
+        context |= {"merged": merged, "changes": "\n".join(merged.changes)}
+    return render(request, "terminal/compare.html", context)
+
+
+def _made(principal: Principal, now: datetime, sent: QueryDict, only: UUID | None = None) -> str:
+    """The file as the request wants it. Raises BadInput."""
+    return profiles.config(
+        place(),
+        _roles(principal, now, only),
+        person=principal.handle,
+        naming=profiles.names(sent.get("names", "")),
+        curlrc=sent.get("curlrc", ""),
+    ).text
 
 
 def _plain(text: str, status: int) -> HttpResponse:
@@ -176,4 +205,7 @@ def _as_profile(role: RoleFacts, alias: str) -> ProfileRole:
     )
 
 
-urlpatterns = [path("terminal/config", terminal_config, name="terminal_config")]
+urlpatterns = [
+    path("terminal/config", terminal_config, name="terminal_config"),
+    path("terminal/config/compare/", compare, name="terminal_compare"),
+]

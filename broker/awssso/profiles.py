@@ -30,7 +30,7 @@ IDENTIFIER = "https://identitycenter.amazonaws.com/"
 
 LONGEST_NAMES = 100
 LONGEST_CURLRC = 200
-MOST_MERGED = 256 * 1024
+MOST_MERGED = 100_000
 """Characters of somebody's own file that are looked at."""
 
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
@@ -39,6 +39,7 @@ _REGION = re.compile(r"[a-z]{2,8}(-[a-z]+)+-\d{1,2}", re.ASCII)
 _FIELD = re.compile(r"\{(\w*)\}", re.ASCII)
 _BETWEEN = re.compile(r"[A-Za-z0-9_/.@:+-]*", re.ASCII)
 _SHOWS_THE_END = re.compile(r"[_/.@:+]")
+_KEYS = re.compile(r"^\s*aws_(secret_access_key|session_token)\s*=", re.IGNORECASE | re.MULTILINE)
 _PATH = re.compile(r"(/|[A-Za-z]:[\\/])[\w./\\ -]{1,199}", re.ASCII)
 
 
@@ -343,6 +344,18 @@ class Merged:
     changes: tuple[str, ...]
     obstacles: tuple[str, ...]
     remarks: tuple[str, ...]
+
+
+def readable(own: str) -> str:
+    """Somebody's own file as it was pasted, with plain line ends. Raises BadInput when it is too long or holds keys."""
+    if len(own) > MOST_MERGED:
+        raise BadInput(f"That is longer than {MOST_MERGED:,} characters.")
+    if _KEYS.search(own):
+        raise BadInput(
+            "There are keys in it, which nobody but you should see. Take out the lines with aws_secret_access_key and "
+            "aws_session_token, and think of those keys as shown to somebody."
+        )
+    return "\n".join(own.splitlines()) + "\n" if own.strip() else ""
 
 
 def merge(existing: str, generated: str) -> Merged:

@@ -433,3 +433,79 @@ def test_with_very_many_roles_the_page_stays_small_and_the_file_is_whole(daypass
 
     assert len(page) < 100_000
     assert text.count(b"\n[profile ") == 202
+
+
+# --- Comparing with one's own file
+
+OWN = "[default]\nregion = eu-central-1\n\n[profile work]\nsso_session = corp\n"
+
+
+def compared(browser, own: str, **more):
+    return browser.post("/terminal/config/compare/", {"own": own, **more})
+
+
+def test_a_person_sees_what_would_change_in_their_own_file(daypass, ada, developer):
+    browser = daypass.sign_in(ada)
+
+    answer = compared(browser, OWN.replace("\n", "\r\n"))
+
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert "no-store" in answer["Cache-Control"]
+    assert "+[profile payments.Developer]" in page
+    assert "-[profile work]" not in page
+    assert "region = eu-central-1\n\n[profile work]\nsso_session = corp\n" in page
+
+
+def test_a_name_that_is_in_both_is_told_and_no_file_is_given(daypass, ada, developer):
+    page = compared(daypass.sign_in(ada), OWN + "[profile payments.Developer]\n").content.decode()
+
+    assert "Your file has [profile payments.Developer] already" in page
+    assert "The whole file" not in page
+
+
+def test_other_names_make_way_for_ones_own(daypass, ada, developer):
+    browser = daypass.sign_in(ada)
+
+    page = compared(browser, OWN + "[profile payments.Developer]\n", names="{role}@{account}")
+
+    assert "+[profile Developer@payments]" in page.content.decode()
+
+
+def test_somebody_who_is_current_is_told_that_nothing_changes(daypass, ada, developer):
+    browser = daypass.sign_in(ada)
+    current = OWN + "\n" + browser.get("/terminal/config").content.decode()
+
+    assert "Nothing: it has all" in compared(browser, current).content.decode()
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "[default]\naws_secret_access_key = hush-hush\n",
+        "[default]\r\n AWS_SESSION_TOKEN=hush-hush\r\n",
+        "hush-hush" + "x" * 100_000,
+    ],
+)
+def test_keys_that_are_pasted_are_not_given_back(daypass, ada, developer, own):
+    answer = compared(daypass.sign_in(ada), own)
+
+    assert answer.status_code == 400
+    assert b"hush-hush" not in answer.content
+
+
+def test_what_is_pasted_is_text_on_the_page_and_nowhere_else(daypass, ada, developer, caplog):
+    answer = compared(daypass.sign_in(ada), "# <script>alert(1)</script> my-own-words\n")
+
+    assert b"<script>alert" not in answer.content
+    assert b"my-own-words" in answer.content
+    assert "my-own-words" not in caplog.text
+
+
+def test_the_form_is_empty_at_first_and_wants_our_own_page(daypass, ada):
+    browser = daypass.sign_in(ada)
+
+    page = browser.get("/terminal/config/compare/")
+
+    assert b"csrfmiddlewaretoken" in page.content
+    assert b"What would change" not in page.content
