@@ -1,7 +1,7 @@
 """`python -m tests.awssso.races`: eight at the same moment, a thousand times, at the doors for AWS's clients.
 
 gunicorn with two processes of eight threads, SQLite and then PostgreSQL. A round is one authorization code, one refresh
-token (within its grace and after it), one device code that was approved, and one approval, each brought by eight at once.
+token (within its grace and after it), one approved device code, and one approval, each brought by eight at once.
 Of codes, device codes and approvals exactly one may win. A refresh token serves all eight within its grace; after it
 nobody, and the sign-in ends once.
 
@@ -195,10 +195,8 @@ def race(site: Site, rounds: int, *, say: Callable[[str], None] = lambda text: N
     finally:
         running.runners.pool.shutdown()
     result.seconds = time.monotonic() - began
-    result.recorded = dict(
-        (str(kind), int(count))
-        for kind, count in site.sql("SELECT kind, count(*) FROM broker_auditevent GROUP BY kind")
-    )
+    counts = site.sql("SELECT kind, count(*) FROM broker_auditevent GROUP BY kind")
+    result.recorded = {str(kind): int(count) for kind, count in counts}
     return result
 
 
