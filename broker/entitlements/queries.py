@@ -79,6 +79,7 @@ _ROLE = (
     "console", "external_id", "account__saml_provider_name", "max_seconds", "sensitive", "enabled",
     "relay_provider_id", "session_name", "account__external_id", "account__second_region",
 )  # fmt: skip
+_NAME = _ROLE.index("name")
 _MAPPING = (
     "id", "group_id", "group__name", "group__key", "note", "enabled", "max_seconds",
     "allow_console", "allow_keys", "require_mfa", "max_sign_in_age", "networks", "valid_from",
@@ -590,10 +591,10 @@ class AccountBrief:
 
 @dataclass(frozen=True, slots=True)
 class Slice(Generic[Row]):
-    """Some of a longer list, in its order. more: whether others follow the last one."""
+    """Some of a longer list, in its order. following: what to ask for the rest with (`after`), () at the end."""
 
     rows: tuple[Row, ...]
-    more: bool
+    following: tuple[str, ...] = ()
 
 
 def accounts_with_keys(
@@ -601,28 +602,30 @@ def accounts_with_keys(
     *,
     door: Door,
     only: UUID | None = None,
-    after: tuple[str, str] | None = None,
+    after: tuple[str, ...] = (),
     most: int,
     now: datetime,
 ) -> Slice[AccountBrief]:
-    """The accounts in which keys can be had, now or under some condition, by name; those after (name, account id).
+    """The accounts in which keys can be had, now or under some condition, by name.
 
-    only: the one role that whoever asks may ask for. One query, two where the provider's AWS application names roles.
+    only: the one role that whoever asks may ask for. after: what a `Slice` said, else from the beginning. One query,
+    two where the provider's AWS application names roles. Raises BadInput for an `after` that no slice said.
     """
     if _has_nothing(principal):
-        return Slice((), more=False)
+        return Slice(())
     asserted = [row.role.id for row in asserted_roles(principal, now=now)]
     roles = _with_keys(_live_links(principal, now), asserted, door, only)
     accounts = AwsAccount.objects.filter(
         Among(F("id"), Subquery(roles.order_by().values("account_id"))), enabled=True
     )
-    if after is not None:
-        name, account_id = after
+    if after:
+        name, account_id = _known(after, 2)
         accounts = accounts.filter(Q(name__gt=name) | Q(name=name, account_id__gt=account_id))
     rows = list(
         accounts.order_by("name", "account_id").values_list("account_id", "name")[: most + 1]
     )
-    return Slice(tuple(AccountBrief(*row) for row in rows[:most]), len(rows) > most)
+    briefs = tuple(AccountBrief(*row) for row in rows[:most])
+    return Slice(briefs, (briefs[-1].name, briefs[-1].account_id) if len(rows) > most else ())
 
 
 def roles_with_keys(
@@ -631,17 +634,17 @@ def roles_with_keys(
     *,
     door: Door,
     only: UUID | None = None,
-    after: str = "",
+    after: tuple[str, ...] = (),
     most: int,
     now: datetime,
 ) -> Slice[RoleFacts]:
     """The person's roles in one account of which keys can be had, now or under some condition, by name.
 
-    after: the name of the last one that is known. only: as in `accounts_with_keys`. Three queries, and those of
-    asserted roles. What decide() would not tell the person of is left out, so that fewer than `most` may come.
+    only, after: as in `accounts_with_keys`. Three queries, and those of asserted roles. What decide() would not tell
+    the person of is left out, so that fewer than `most` may come.
     """
     if _has_nothing(principal):
-        return Slice((), more=False)
+        return Slice(())
     named = {
         row.role.id: row.role
         for row in asserted_roles(principal, now=now)
@@ -652,12 +655,13 @@ def roles_with_keys(
         account__account_id=account_id, account__enabled=True
     )
     if after:
-        roles = roles.filter(name__gt=after)
+        roles = roles.filter(name__gt=_known(after, 1)[0])
     rows = list(roles.order_by("name").values_list(*_ROLE, "account_id")[: most + 1])
     mapped = _decided(principal, [row for row in rows[:most] if row[0] not in named], now, door)
     told = {row.role.id: row.role for row in mapped} | named
     return Slice(
-        tuple(told[row[0]] for row in rows[:most] if row[0] in told), more=len(rows) > most
+        tuple(told[row[0]] for row in rows[:most] if row[0] in told),
+        (rows[most - 1][_NAME],) if len(rows) > most else (),
     )
 
 
@@ -680,6 +684,12 @@ def every_role_with_keys(
     mapped = _decided(principal, [row[:-1] for row in rows if row[0] not in named], now, "terminal")
     told = {row.role.id: row.role for row in mapped} | named
     return tuple((told[row[0]], row[-1]) for row in rows if row[0] in told)
+
+
+def _known(after: tuple[str, ...], length: int) -> tuple[str, ...]:
+    if len(after) != length or any("\x00" in text for text in after):
+        raise BadInput("This is no place in the list.", code="bad_place")
+    return after
 
 
 def _with_keys(

@@ -10,6 +10,7 @@ import pytest
 
 from broker.entitlements import queries
 from broker.entitlements.models import AwsRole
+from broker.errors import BadInput
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +63,7 @@ def test_accounts_come_by_name_each_once_and_nobody_elses(alice, group):
         ("Ape", "200000000003"),
         ("Zebra", "100000000001"),
     ]
-    assert found.more is False
+    assert found.following == ()
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5])
@@ -71,14 +72,14 @@ def test_accounts_piece_by_piece_are_all_accounts_once(alice, group, most):
         of = factories.account(name, account_id=f"10000000000{number}")
         factories.mapping(group, factories.role(of=of))
 
-    pieces, after = [], None
+    pieces, after = [], ()
     while True:
         piece = accounts(alice, most=most, after=after)
         assert 0 < len(piece.rows) <= most
         pieces += piece.rows
-        if not piece.more:
+        after = piece.following
+        if not after:
             break
-        after = (piece.rows[-1].name, piece.rows[-1].account_id)
 
     assert tuple(pieces) == accounts(alice).rows
     assert len({one.account_id for one in pieces}) == 4
@@ -90,10 +91,11 @@ def test_roles_of_one_account_come_by_name_piece_by_piece(alice, group):
     factories.mapping(group, *made, factories.role("Elsewhere"))
 
     first = roles(alice, "100000000001", most=2)
-    rest = roles(alice, "100000000001", most=2, after=first.rows[-1].name)
+    rest = roles(alice, "100000000001", most=2, after=first.following)
 
-    assert (names(first), first.more) == (["Administrator", "Deployer"], True)
-    assert (names(rest), rest.more) == (["Reader"], False)
+    assert (names(first), first.following) == (["Administrator", "Deployer"], ("Deployer",))
+    assert (names(rest), rest.following) == (["Reader"], ())
+    assert roles(alice, "100000000001", most=3).following == ()
     assert {one.account_id for one in first.rows} == {"100000000001"}
 
 
@@ -212,6 +214,16 @@ def test_lists_cost_the_same_queries_however_many_roles_there_are(
         accounts(alice)
     with django_assert_num_queries(3):
         assert len(roles(alice, "100000000001").rows) == 20
+
+
+@pytest.mark.parametrize("after", [("a", "b", "c"), ("\x00", "b"), ("\x00",)])
+def test_a_place_that_no_list_named_is_refused(alice, group, after):
+    factories.mapping(group, factories.role())
+
+    with pytest.raises(BadInput):
+        accounts(alice, after=after)
+    with pytest.raises(BadInput):
+        roles(alice, "100000000001", after=after)
 
 
 def test_a_role_is_found_by_account_and_exact_name(alice):
