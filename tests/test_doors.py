@@ -48,6 +48,12 @@ STRANGERS = {
     "login_authorize": "asks whoever a client of AWS sent to sign in, or says what is wrong",
     "login_confirmation": "says that there is nothing to see",
     "login_token": "takes codes and refresh tokens of aws login, with a proof of its key",
+    "sso_list_accounts": "wants the token of a client that somebody let in",
+    "sso_list_account_roles": "wants the token of a client that somebody let in",
+    "sso_get_role_credentials": "wants the token of a client that somebody let in",
+    "sso_logout": "wants the token of a client that somebody let in",
+    "machine_process": "wants a script token",
+    "machine_container": "wants a script token",
     "sso_unknown": "says to AWS's clients that there is nothing",
     "authorize": "says what is wrong with a program's request, or begins a sign-in",
 }

@@ -23,5 +23,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("broker.awssso.profile_views")),
     path("", include("broker.awssso.start_views")),
     path("", include("broker.awssso.signin_views")),
+    path("", include("broker.awssso.api_views")),
+    path("", include("broker.awssso.machines")),
     *(path(route, unknown, name="sso_unknown") for route in ("aws", "aws/", "aws/<path:rest>")),
 ]

@@ -17,7 +17,7 @@ from broker.awssso.services.devices import (
     room_for_device,
     start_device,
 )
-from broker.awssso.services.ending import clear, disown, end, end_line, expire_due
+from broker.awssso.services.ending import clear, disown, end, end_line, expire_due, sign_out
 from broker.awssso.services.holding import Bearer, bearer
 from broker.awssso.services.letting import LetIn, let_in
 from broker.awssso.services.tokens import (
@@ -58,5 +58,6 @@ __all__ = [
     "poll_device",
     "refresh",
     "room_for_device",
+    "sign_out",
     "start_device",
 ]

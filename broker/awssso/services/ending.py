@@ -7,11 +7,13 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, Q
+from django.views.decorators.debug import sensitive_variables
 
 from broker.audit.rules import Kind
 from broker.audit.services import NOBODY, Actor, Entry, record_all
+from broker.awssso import rules
 from broker.awssso.models import DeviceRequest, Terminal, TerminalToken, UsedProof
-from broker.awssso.services.common import SIGN_IN_AGAIN, about, invalid, subject_of
+from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, about, invalid, subject_of
 from broker.awssso.wire import WireError
 
 TERMINALS_KEPT = timedelta(days=90)
@@ -72,6 +74,26 @@ def disown(
         )
         record_all([entry])
     return True
+
+
+@sensitive_variables("token")
+def sign_out(token: str, asker: Asker, *, now: datetime) -> bool:
+    """End the terminal of an access token, whatever its person may still do. False when there is none that lives."""
+    found = (
+        TerminalToken.objects.select_related("terminal__person")
+        .filter(digest=rules.digest(token), kind=TerminalToken.Kind.ACCESS)
+        .first()
+    )
+    if found is None:
+        return False
+    person = found.terminal.person
+    return end(
+        found.terminal_id,
+        because=Terminal.Ended.CLIENT,
+        actor=Actor(id=str(person.pk), name=person.handle),
+        now=now,
+        address=asker.address,
+    )
 
 
 def end_line(line: str, now: datetime) -> int:
