@@ -24,12 +24,14 @@ from tests import factories as make
 from tests.accounts.conftest import BY
 from tests.awssso.conftest import (
     REDIRECT,
+    browser_of,
     let_in,
     pkce,
     register,
     register_for_device,
     signed_in_terminal,
 )
+from tests.portal.conftest import sign_in
 from tests.product import Product
 from tests.races import drop_database, empty_database
 from tests.servers import start_valkey
@@ -543,6 +545,19 @@ def test_who_signs_out_in_the_browser_ends_what_was_let_in_from_it_and_nothing_e
 
     assert why_not(mine) == ("signed_out" if ends else "")
     assert why_not(other) == why_not(without) == ""
+
+
+def test_the_sign_out_button_ends_the_terminals_of_this_browser(ada):
+    browser, elsewhere = sign_in(ada), sign_in(ada)
+    here, tokens, *_ = signed_in_terminal(ada, line=browser_of(browser)[0])
+    there, *_ = signed_in_terminal(ada, line=browser_of(elsewhere)[0])
+
+    assert browser.post("/sign-out/", secure=True).status_code == 302
+
+    assert refused(lambda: use(tokens)) is Fault.UNAUTHORIZED
+    assert (why_not(here), why_not(there)) == ("signed_out", "")
+    event = AuditEvent.objects.get(kind="terminal.ended")
+    assert (event.actor, event.data["because"]) == ("ada", "signed_out")
 
 
 def test_what_is_over_is_marked_and_what_is_long_over_is_cleared(ada):
