@@ -27,6 +27,7 @@ from tests.awssso.conftest import (
     browser_of,
     let_in,
     pkce,
+    principal,
     register,
     register_for_device,
     signed_in_terminal,
@@ -401,6 +402,29 @@ def test_a_person_who_lost_access_has_to_sign_in_again_at_once(ada, change):
     assert why_not(terminal) == ("shut" if for_good else "")
 
 
+@pytest.mark.parametrize("change", PEOPLE)
+def test_who_lost_access_before_the_first_exchange_gets_no_tokens(ada, change):
+    code = Code(ada)
+    registration, _ = register_for_device()
+    now = timezone.now()
+    started = services.start_device(registration, HERE, now=now)
+    me = principal(ada)
+    request = services.find_device(started.user_code, me, HERE, now=now)
+    browser = {"line": "x", "relay": "", "browser_ends": now + timedelta(hours=1)}
+    services.approve_device(request.pk, me, HERE, **browser, now=now)
+
+    PEOPLE[change](ada)
+
+    assert refused(code.exchange) is Fault.INVALID_GRANT
+    collect = {"client_digest": registration.digest, "asker": HERE, "now": now}
+    assert (
+        refused(lambda: services.exchange_device_code(started.device_code, **collect))
+        is Fault.INVALID_GRANT
+    )
+    assert refused(lambda: services.give_tokens(code.terminal, now=now)) is Fault.INVALID_GRANT
+    assert not TerminalToken.objects.exclude(kind="code").exists()
+
+
 def test_one_group_that_is_fresh_or_kept_current_is_enough_for_the_terminal(ada):
     stale(ada)
     scim = make.membership(ada, make.group("by-scim", at=ada.provider), source="scim")
@@ -428,8 +452,6 @@ def test_a_person_without_groups_gets_an_answer_and_no_role():
 
 
 def test_whoever_lost_access_meanwhile_lets_nothing_in(ada):
-    from tests.awssso.conftest import principal
-
     before = principal(ada)
     accounts.set_person_active(ada, False, by=BY)
     wish = services.LetIn("sso", "browser", "a client", "0" * 64, HERE)

@@ -28,7 +28,7 @@ from broker.awssso.services.common import (
     invalid,
     network_allowed,
 )
-from broker.awssso.services.holding import dead_because
+from broker.awssso.services.holding import unusable_because
 from broker.awssso.services.letting import LetIn, let_in
 from broker.awssso.services.tokens import Tokens, give_pair
 from broker.awssso.wire import Failure, Fault, WireError
@@ -281,7 +281,7 @@ def _poll(
     )
     if not won or terminal is None:
         return invalid("This device code was used before. Begin again with `aws sso login`.")
-    refused = dead_because(terminal, now)
+    refused = unusable_because(terminal, now)
     return invalid(refused) if refused else terminal
 
 

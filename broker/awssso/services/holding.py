@@ -40,19 +40,28 @@ def bearer(token: str, kinds: Collection[str], asker: Asker, *, now: datetime) -
     if found is None or found[0] not in kinds:
         raise _unauthorized("This sign-in is not known to Daypass. " + SIGN_IN_AGAIN)
     _, expires_at, terminal = found
-    refused = dead_because(terminal, now)
+    refused = _over_because(terminal, now)
     if refused:
         raise _unauthorized(refused)
     if now >= expires_at:
         raise _unauthorized("This sign-in is over. " + SIGN_IN_AGAIN)
-    principal = holder(terminal, asker, now)
+    principal = _holder(terminal, asker, now)
     if isinstance(principal, str):
         raise _unauthorized(principal)
     _note_use(terminal, asker, now)
     return Bearer(terminal, principal)
 
 
-def dead_because(terminal: Terminal, now: datetime) -> str:
+def unusable_because(terminal: Terminal, now: datetime) -> str:
+    """Why neither the terminal nor its person get anything any more, "" when they do. The terminal may end by this."""
+    refused = _over_because(terminal, now)
+    if refused:
+        return refused
+    principal = _holder(terminal, Asker(""), now)
+    return principal if isinstance(principal, str) else ""
+
+
+def _over_because(terminal: Terminal, now: datetime) -> str:
     """Why the terminal itself may not be used any more, "" when it may."""
     if terminal.ended_at is not None:
         why = {
@@ -69,7 +78,7 @@ def dead_because(terminal: Terminal, now: datetime) -> str:
     return ""
 
 
-def holder(terminal: Terminal, asker: Asker, now: datetime) -> Principal | str:
+def _holder(terminal: Terminal, asker: Asker, now: datetime) -> Principal | str:
     """The person behind a terminal as they are now, or why it does not speak for them any more.
 
     Where that cannot come back the terminal ends.

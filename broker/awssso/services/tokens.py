@@ -15,7 +15,7 @@ from broker.awssso.models import Terminal, TerminalToken
 from broker.awssso.rules import Rotation
 from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, invalid, lower
 from broker.awssso.services.ending import reused
-from broker.awssso.services.holding import dead_because, holder
+from broker.awssso.services.holding import unusable_because
 from broker.awssso.wire import WireError
 from broker.errors import BadInput
 
@@ -120,7 +120,7 @@ def _exchange(
     )
     if not fits:
         return invalid("This sign-in code was given to another client. " + SIGN_IN_AGAIN)
-    refused = dead_because(terminal, now)
+    refused = unusable_because(terminal, now)
     if refused:
         return invalid(refused)
     won = TerminalToken.objects.filter(digest=token.digest, used_at__isnull=True).update(
@@ -143,10 +143,11 @@ def give_tokens(terminal: Terminal, *, now: datetime) -> Tokens:
     """The first pair of a terminal. Raises WireError (InvalidGrantException) when it is over meanwhile."""
     with transaction.atomic():
         kept = Terminal.objects.select_for_update(of=("self",)).get(pk=terminal.pk)
-        refused = dead_because(kept, now)
-        if refused:
-            raise invalid(refused)
-        return give_pair(kept, now)
+        refused = unusable_because(kept, now)
+        tokens = None if refused else give_pair(kept, now)
+    if tokens is None:
+        raise invalid(refused)
+    return tokens
 
 
 @sensitive_variables()
@@ -175,12 +176,9 @@ def _rotate(
         return reused(terminal, "refresh token", now)
     if terminal.client_digest != client_digest or terminal.key_thumbprint != key_thumbprint:
         return invalid("This sign-in belongs to another client. " + SIGN_IN_AGAIN)
-    refused = dead_because(terminal, now)
+    refused = unusable_because(terminal, now)
     if refused:
         return invalid(refused)
-    principal = holder(terminal, Asker(""), now)
-    if isinstance(principal, str):
-        return invalid(principal)
     if decided is Rotation.FIRST:
         won = TerminalToken.objects.filter(digest=kept.digest, used_at__isnull=True).update(
             used_at=now, used=1
