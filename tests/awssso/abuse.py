@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 
 from django.apps import apps
 from django.conf import settings
-from django.contrib.sessions.models import Session as BrowserSession
 from django.test import Client
 from redis import Redis
 
@@ -248,6 +247,8 @@ def database_text() -> dict[str, str]:
         for model in apps.get_models(include_auto_created=True)
         if model._meta.managed
     }
+    from django.contrib.sessions.models import Session as BrowserSession
+
     kept["decoded sessions"] = repr([one.get_decoded() for one in BrowserSession.objects.all()])
     return kept
 

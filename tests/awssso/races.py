@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from broker.awssso.rules import digest
 from tests.awssso.abuse import Cli
 from tests.awssso.conformity import Reply
 from tests.awssso.site import REDIRECT, Site
@@ -31,9 +32,6 @@ from tests.races import drop_database, empty_database
 from tests.servers import Server, start_postgres
 
 AT_ONCE = 8
-SIGN_IN_EVERY = 150.0
-"""Seconds; approving a device code wants a sign-in of the last five minutes."""
-
 WANTED = {
     "code": 1,
     "refresh within the grace": AT_ONCE,
@@ -160,7 +158,7 @@ class Race:
             self.wrong("refresh within the grace", "two were given the same token")
         self.site.sql(
             "UPDATE broker_terminaltoken SET used_at = '2020-01-01 00:00:00+00:00' "
-            f"WHERE digest = '{_digest(first)}'"
+            f"WHERE digest = '{digest(first)}'"
         )
         replies = self.runners.run(lambda _: cli.refresh(first), self.result.spread)
         self.note("refresh after the grace", replies, lambda reply: reply.status == 200)
@@ -173,22 +171,14 @@ def _pair(reply: Reply) -> tuple[str, str]:
     return reply.json["accessToken"], reply.json["refreshToken"]
 
 
-def _digest(token: str) -> str:
-    from broker.awssso.rules import digest
-
-    return digest(token)
-
-
 def race(site: Site, rounds: int, *, say: Callable[[str], None] = lambda text: None) -> Result:
     """So many rounds, one after the other."""
     result = Result(rounds=rounds)
     running = Race(site, result)
-    began = signed_in = time.monotonic()
+    began = time.monotonic()
     try:
         for number in range(rounds):
-            if time.monotonic() - signed_in > SIGN_IN_EVERY:
-                site.sign_in()
-                signed_in = time.monotonic()
+            site.sign_in_when_old()
             running.round(number)
             if (number + 1) % 50 == 0:
                 say(f"  {number + 1} rounds, {time.monotonic() - began:.0f} s")

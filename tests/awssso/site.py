@@ -5,12 +5,15 @@ For what one process cannot show: races, several clients, and a server that forg
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import json
 import re
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import unescape
@@ -22,13 +25,14 @@ import redis
 
 from tests.awssso.abuse import Cli
 from tests.awssso.conformity import Reply
-from tests.awssso.conftest import pkce
 from tests.product import Product, kill
 from tests.servers import free_port, start_valkey, wait_for_port
 
 ACCOUNT = "123456789012"
 ROLE = "Developer"
 REDIRECT = "http://127.0.0.1:39953/oauth/callback"
+
+SIGN_IN_EVERY = 150.0
 
 CAST = """
 from django.utils import timezone
@@ -105,6 +109,13 @@ class Wire:
             response = connection.getresponse()
         text = response.read()
         return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, text)
+
+
+def pkce() -> tuple[str, str]:
+    """A verifier and its challenge."""
+    verifier = secrets.token_urlsafe(48)
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return verifier, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 @dataclass
@@ -210,8 +221,14 @@ class Site:
 
     def sign_in(self) -> None:
         """Everybody signs in anew, just now."""
+        self.signed_in = time.monotonic()
         said = self.product.python(SIGN_IN.format(people=self.people))
         self.session_name, self.csrf_name, self.sessions = json.loads(said.strip().splitlines()[-1])
+
+    def sign_in_when_old(self) -> None:
+        """So that device codes may be approved: that wants a sign-in of the last five minutes."""
+        if time.monotonic() - self.signed_in > SIGN_IN_EVERY:
+            self.sign_in()
 
     def restart(self) -> None:
         """As after a crash of the machine: no process, no cache, only the database."""
