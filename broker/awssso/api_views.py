@@ -12,7 +12,7 @@ from django.urls import URLPattern, path
 from django.views.decorators.debug import sensitive_variables
 
 from broker.awssso import api, services
-from broker.awssso.doors import Call, door, gently, in_sso_words
+from broker.awssso.doors import Call, door, gently, in_sso_faults, in_sso_words
 from broker.awssso.models import TerminalToken
 from broker.awssso.services import Bearer
 from broker.awssso.wire import Answer, Failure, Fault, WireError
@@ -31,7 +31,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACCOUNT_ID = re.compile(r"[0-9]{12}", re.ASCII)
 
 
-@door("GET", words=in_sso_words)
+@door("GET", words=in_sso_words, dialect=in_sso_faults)
 @sensitive_variables()
 def list_accounts(call: Call) -> Answer:
     """ListAccounts."""
@@ -45,7 +45,7 @@ def list_accounts(call: Call) -> Answer:
     return Answer(body | _following(found.following))
 
 
-@door("GET", words=in_sso_words)
+@door("GET", words=in_sso_words, dialect=in_sso_faults)
 @sensitive_variables()
 def list_account_roles(call: Call) -> Answer:
     """ListAccountRoles."""
@@ -57,7 +57,7 @@ def list_account_roles(call: Call) -> Answer:
     return Answer(body | _following(found.following))
 
 
-@door("GET", words=in_sso_words)
+@door("GET", words=in_sso_words, dialect=in_sso_faults)
 @sensitive_variables()
 def get_role_credentials(call: Call) -> Answer:
     """GetRoleCredentials. `expiration` counts whole milliseconds."""
@@ -75,7 +75,7 @@ def get_role_credentials(call: Call) -> Answer:
     )
 
 
-@door("POST", words=in_sso_words)
+@door("POST", words=in_sso_words, dialect=in_sso_faults)
 @sensitive_variables()
 def logout(call: Call) -> Answer:
     """Logout: the terminal ends, and every token of it. Keys that were handed out live on, as AWS has it."""

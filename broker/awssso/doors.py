@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -96,6 +96,11 @@ def in_sso_words(error: DaypassError) -> Failure:
     return Failure(Fault.INTERNAL_SERVER, error.message)
 
 
+def in_sso_faults(failure: Failure) -> Failure:
+    """An error of the sso portal, which has a message and nothing of OAuth."""
+    return replace(failure, bare=True)
+
+
 def as_it_is(failure: Failure) -> Failure:
     """The faults of sso-oidc, which the others share for the most part."""
     return failure
@@ -136,17 +141,14 @@ def door(
                 except WireError as refused:
                     response = fail(dialect(refused.failure), request_id)
                 except DaypassError as error:
-                    response = _failed(words(error), error, request_id)
+                    response = _failed(dialect(words(error)), error, request_id)
                 except Exception as error:
-                    response = _failed(
-                        Failure(
-                            Fault.INTERNAL_SERVER,
-                            "Something went wrong in Daypass. Try again. If it happens again, give your administrators "
-                            f"the number {request_id}.",
-                        ),
-                        error,
-                        request_id,
+                    unforeseen = Failure(
+                        Fault.INTERNAL_SERVER,
+                        "Something went wrong in Daypass. Try again. If it happens again, give your administrators "
+                        f"the number {request_id}.",
                     )
+                    response = _failed(dialect(unforeseen), error, request_id)
             if response.status_code == 405:
                 response["Allow"] = ", ".join(methods)
             return response

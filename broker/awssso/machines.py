@@ -20,7 +20,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from broker.awssso import api, services
 from broker.awssso.api_views import LONGEST_TOKEN, STRANGERS, account_of
-from broker.awssso.doors import Call, door, gently, in_sso_words
+from broker.awssso.doors import Call, door, gently, in_sso_faults, in_sso_words
 from broker.awssso.models import TerminalToken
 from broker.awssso.services import Bearer
 from broker.awssso.wire import Answer, Failure, Fault, WireError
@@ -49,7 +49,7 @@ def _coded(view: View) -> View:
 
 
 @_coded
-@door("GET", words=in_sso_words)
+@door("GET", words=in_sso_words, dialect=in_sso_faults)
 @sensitive_variables()
 def process(call: Call) -> Answer:
     """What a credential_process prints, version 1."""
@@ -67,7 +67,7 @@ def process(call: Call) -> Answer:
 
 
 @_coded
-@door("GET", words=in_sso_words)
+@door("GET", words=in_sso_words, dialect=in_sso_faults)
 @sensitive_variables()
 def container(call: Call) -> Answer:
     """What the container credentials provider reads."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -359,18 +359,14 @@ def in_signin_words(error: DaypassError) -> Failure:
 
 def in_signin_faults(failure: Failure) -> Failure:
     """A fault that all doors know, by the name that signin's model has for it."""
+    bare = replace(failure, bare=True)
     match failure.fault:
         case Fault.INVALID_GRANT | Fault.UNAUTHORIZED:
-            return Failure(Fault.ACCESS_DENIED, failure.message, error=TOKEN_EXPIRED)
+            return replace(bare, fault=Fault.ACCESS_DENIED, error=TOKEN_EXPIRED)
         case Fault.SLOW_DOWN | Fault.TOO_MANY_REQUESTS | Fault.TOO_MANY_REQUESTS_ERROR:
-            return Failure(
-                Fault.TOO_MANY_REQUESTS_ERROR,
-                failure.message,
-                error="rate_exceeded",
-                retry_after=failure.retry_after,
-            )
+            return replace(bare, fault=Fault.TOO_MANY_REQUESTS_ERROR, error="rate_exceeded")
         case Fault.INVALID_REQUEST:
-            return Failure(
-                Fault.VALIDATION, failure.message, error="INVALID_REQUEST", status=failure.status
-            )
-    return failure
+            return replace(bare, fault=Fault.VALIDATION, error="INVALID_REQUEST")
+        case Fault.INTERNAL_SERVER:
+            return replace(bare, error="server_error")
+    return bare

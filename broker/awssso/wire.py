@@ -73,7 +73,7 @@ class Failure:
     """One error answer: what the client is told, in words that its user reads as they are.
 
     error: signin's own code (TOKEN_EXPIRED, ...), else that of OAUTH. status: 0 for the usual one of the fault.
-    retry_after: seconds, 0 for none.
+    retry_after: seconds, 0 for none. bare: without what RFC 6749 has: `sso` has a message alone, `signin` its code too.
     """
 
     fault: Fault
@@ -81,6 +81,7 @@ class Failure:
     error: str = ""
     status: int = 0
     retry_after: int = 0
+    bare: bool = False
 
     @property
     def http_status(self) -> int:
@@ -93,10 +94,12 @@ class Failure:
         return headers
 
     def body(self) -> dict[str, str]:
-        code = self.error or OAUTH.get(self.fault, "")
+        code = self.error or ("" if self.bare else OAUTH.get(self.fault, ""))
         body = {"message": self.message}
         if code:
-            body |= {"error": code, "error_description": self.message}
+            body["error"] = code
+        if code and not self.bare:
+            body["error_description"] = self.message
         return body
 
 

@@ -204,7 +204,6 @@ class Site:
             DAYPASS_WEB_PROCESSES=str(processes),
             DAYPASS_WEB_THREADS="8",
             DAYPASS_TRUSTED_PROXIES="1",
-            DAYPASS_STS_ENDPOINT=sts,
             DAYPASS_LOG_LEVEL="DEBUG",
             DAYPASS_STATIC_ROOT=str(folder / "static"),
             **more,
