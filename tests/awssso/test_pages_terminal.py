@@ -139,6 +139,23 @@ def test_another_site_ends_and_makes_nothing(ada, developer):
     assert Terminal.objects.count() == 1
 
 
+def test_what_nobody_came_for_is_not_kept_as_let_in(ada, browser, page_text):
+    """Somebody said yes when the program had been stopped already."""
+    long_ago = timezone.now() - timedelta(minutes=16)
+    orphan = let_in(ada, client_name="stopped", created_at=long_ago)
+    used = let_in(ada, client_name="used", created_at=long_ago)
+    services.give_tokens(used, now=timezone.now())
+    script = let_in(ada, kind="script", flow="portal", label="script", created_at=long_ago)
+    young = let_in(ada, client_name="young")
+
+    services.expire_due(timezone.now())
+
+    live = Terminal.objects.filter(ended_at__isnull=True)
+    assert set(live) == {used, script, young}
+    orphan.refresh_from_db()
+    assert orphan.ended_because == "expired"
+
+
 # --- Tokens for scripts
 
 

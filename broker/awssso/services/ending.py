@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.views.decorators.debug import sensitive_variables
 
 from broker.audit.rules import Kind
@@ -19,6 +19,9 @@ from broker.awssso.wire import WireError
 TERMINALS_KEPT = timedelta(days=90)
 OVER_KEPT = timedelta(hours=1)
 """Codes and tokens that are over are kept a little, so that who brings them is told what happened."""
+
+NEVER_FETCHED = timedelta(minutes=15)
+"""After this nobody comes for a terminal's first tokens any more: no code lasts so long."""
 
 BATCH = 200
 """Rows changed in one transaction by the periodic tasks: the head of the audit log stays locked meanwhile."""
@@ -161,8 +164,12 @@ def _ending(
 
 
 def expire_due(now: datetime) -> int:
-    """Mark up to `BATCH` terminals whose time is over, or whose person may not use Daypass with them any more."""
+    """Mark up to `BATCH` terminals of each kind: whose time is over, whose client never came for its tokens, and whose
+    person may not use Daypass with them any more."""
     over = _end_all(Q(ends_at__lte=now), Terminal.Ended.EXPIRED, now, most=BATCH)
+    fetched = TerminalToken.objects.filter(terminal=OuterRef("pk"), kind=TerminalToken.Kind.REFRESH)
+    never = Q(created_at__lt=now - NEVER_FETCHED) & ~Q(kind=Terminal.Kind.SCRIPT) & ~Exists(fetched)
+    over += _end_all(never, Terminal.Ended.EXPIRED, now, most=BATCH)
     shut = (
         Q(person__is_active=False) | ~Q(person__epoch=F("epoch")) | Q(person__provider__isnull=True)
     )
