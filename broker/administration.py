@@ -51,14 +51,14 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (("Mappings", "broker_mapping_changelist"), ("Denies", "broker_deny_changelist")),
     ),
     (
-        "Sessions",
+        "Sessions and audit",
         (
             ("Sessions", "broker_session_changelist"),
             ("Terminals", "broker_terminal_changelist"),
             ("What terminals may", "broker_terminalpolicy_changelist"),
+            ("Audit log", "broker_auditevent_changelist"),
         ),
     ),
-    ("Audit", (("Audit log", "broker_auditevent_changelist"),)),
     (
         "Health and keys",
         (

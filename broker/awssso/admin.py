@@ -311,6 +311,25 @@ def disowned_terminals(request: HttpRequest) -> Iterable[Attention]:
         )
 
 
+@contributes(attentions)
+def tokens_that_came_twice(request: HttpRequest) -> Iterable[Attention]:
+    """Terminals that ended within a week because a code or token of theirs was in two hands, latest first."""
+    found = (
+        Terminal.objects.select_related("person")
+        .filter(
+            ended_because=Terminal.Ended.REUSED, ended_at__gt=timezone.now() - timedelta(days=7)
+        )
+        .order_by("-ended_at")
+    )
+    for terminal in found[:5]:
+        yield Attention(
+            "note",
+            f"A token of {terminal} of {terminal.person} came twice. It may have been stolen, so Daypass ended it.",
+            url_of(terminal),
+            "Look at the terminal",
+        )
+
+
 # --- What terminals may
 
 

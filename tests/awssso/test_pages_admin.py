@@ -110,6 +110,12 @@ def test_what_somebody_disowned_stands_on_the_first_page(desk, terminal, grace):
     assert f"/admin/broker/terminal/{terminal.pk}/change/" in page.content.decode()
 
 
+def test_a_token_in_two_hands_stands_on_the_first_page(desk, grace):
+    let_in(grace, ended_at=timezone.now(), ended_because="reused")
+
+    assert "came twice. It may have been stolen" in text_of(desk.get("/admin/"))
+
+
 def test_nothing_of_a_terminal_is_written_here(desk, terminal):
     assert desk.get("/admin/broker/terminal/add/").status_code in (403, 404)
     answer = desk.post(f"/admin/broker/terminal/{terminal.pk}/change/", {"label": "x"})
