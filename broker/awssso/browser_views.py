@@ -40,6 +40,7 @@ from broker.awssso.queries import policy_of
 from broker.awssso.reach import reach_of
 from broker.awssso.registrations import Registration
 from broker.awssso.services import LetIn
+from broker.awssso.services.common import allowed, network_allowed
 from broker.awssso.wire import WireError
 from broker.errors import BadInput
 
@@ -102,6 +103,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
             "terminal/said_no.html",
             {"name": wanted.registration.name, "back": wanted.back(error="access_denied")},
         )
+    allowed(policy_of(principal.proof.provider_id), Terminal.Kind.SSO, Terminal.Flow.BROWSER)
     response = render(
         request,
         "terminal/authorize.html",
@@ -240,6 +242,9 @@ def device(request: HttpRequest) -> HttpResponse:
     if request.principal is None:  # type: ignore[attr-defined]
         return _to_sign_in(request, here, fresh=True)
     principal, sitting = person_of(request), sitting_of(request)
+    policy = policy_of(principal.proof.provider_id)
+    allowed(policy, Terminal.Kind.SSO, Terminal.Flow.DEVICE)
+    network_allowed(policy, principal.address)
     if not is_fresh(principal, sitting, now):
         return render(
             request, "terminal/sign_in_first.html", {"sign_in": sign_in_url(here, fresh=True)}

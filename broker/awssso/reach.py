@@ -12,7 +12,7 @@ from broker.entitlements import queries
 from broker.entitlements.queries import RoleRow
 from broker.entitlements.rules import Allowed, Door, RoleFacts
 
-PAGE = 500
+PAGE = 2000
 FIRST = 6
 """Accounts that stand open on the page; the others are folded under them."""
 

@@ -229,6 +229,7 @@ def test_another_site_cannot_say_yes(ada, developer):
 def test_a_policy_says_no_with_a_reference(browser, developer, page_text):
     TerminalPolicy.objects.create(enabled=False)
 
+    assert "Let it in" not in page_text(browser.get(asked()))
     answer = browser.post(asked(), {"answer": "yes"})
 
     assert answer.status_code == 403

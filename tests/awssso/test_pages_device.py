@@ -208,10 +208,18 @@ def test_another_site_cannot_say_yes_to_a_computer(ada, developer, waiting):
 def test_administrators_may_switch_codes_off(browser, developer, waiting, page_text):
     TerminalPolicy.objects.create(device_codes=False)
 
-    answer = browser.post("/device", {"user_code": waiting[0]})
+    for answer in (browser.get("/device"), browser.post("/device", {"user_code": waiting[0]})):
+        assert answer.status_code == 403
+        assert "do not allow sign-in by device code" in page_text(answer)
+
+
+def test_administrators_may_name_the_networks(browser, developer, waiting, page_text):
+    TerminalPolicy.objects.create(device_networks=["192.0.2.0/24"])
+
+    answer = browser.get("/device")
 
     assert answer.status_code == 403
-    assert "do not allow sign-in by device code" in page_text(answer)
+    assert "127.0.0.1 is in none of them" in page_text(answer)
 
 
 def test_a_code_is_over_after_its_time(browser, developer, waiting):
