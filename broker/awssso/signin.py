@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -154,9 +155,16 @@ def _may_answer(client_id: str, redirect_uri: str) -> bool:
     return rules.loopback(redirect_uri) is not None
 
 
-def check_remote(provider_id: object, address: str) -> None:
-    """Whether administrators allow `aws login --remote` from here: it counts as a device code. Raises NotAllowed."""
-    policy = queries.policy_of(provider_id)  # type: ignore[arg-type]
+def check_policy(provider_id: UUID | None, address: str, flow: str) -> None:
+    """Whether administrators allow such a sign-in from here. `--remote` counts as a device code. Raises NotAllowed."""
+    policy = queries.policy_of(provider_id)
+    if not policy.enabled:
+        raise NotAllowed(
+            "Your administrators do not allow AWS CLIs and SDKs to sign in here. Use the pages of Daypass instead.",
+            code="terminals_off",
+        )
+    if flow != Terminal.Flow.DEVICE:
+        return
     if not policy.device_codes:
         raise NotAllowed(
             "Your administrators do not allow sign-in on another computer by a code. Run `aws login` without --remote "
@@ -209,8 +217,7 @@ def by_code(
         keys, who = None, None
         if _is_first(_kept(code, TerminalToken.Kind.CODE), digest, redirect_uri, verifier, now):
             who = services.bearer(code, (TerminalToken.Kind.CODE,), asker, now=now)
-            if who.terminal.flow == Terminal.Flow.DEVICE:
-                check_remote(who.principal.proof.provider_id, asker.address)
+            check_policy(who.principal.proof.provider_id, asker.address, who.terminal.flow)
             keys = _keys(who, proof, asker, now)
         terminal = services.exchange_code(
             code,

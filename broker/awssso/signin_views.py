@@ -68,12 +68,11 @@ def authorize(request: HttpRequest) -> HttpResponse:
         url = sign_in_url(here, fresh=wanted.remote)
         return HttpResponseRedirect(url + (f"&over={over}" if over else ""))
     principal, sitting = person_of(request), sitting_of(request)
-    if wanted.remote:
-        signin.check_remote(principal.proof.provider_id, asker_of(request).address)
-        if not is_fresh(principal, sitting, now):
-            return render(
-                request, "terminal/sign_in_first.html", {"sign_in": sign_in_url(here, fresh=True)}
-            )
+    signin.check_policy(principal.proof.provider_id, asker_of(request).address, wanted.flow)
+    if wanted.remote and not is_fresh(principal, sitting, now):
+        return render(
+            request, "terminal/sign_in_first.html", {"sign_in": sign_in_url(here, fresh=True)}
+        )
     if request.method == "POST" and request.POST.get("answer") != "yes":
         return render(
             request,
@@ -179,7 +178,11 @@ def _let_in(
         response = render(
             request,
             "terminal/login_code.html",
-            {"carried": carried.decode(), "role": role, "life": signin.CARRIED_CODE_LIFE},
+            {
+                "carried": carried.decode(),
+                "role": role,
+                "seconds": signin.CARRIED_CODE_LIFE.seconds,
+            },
         )
     else:
         response = HttpResponse(status=302, headers={"Location": _back(wanted, code=code)})
