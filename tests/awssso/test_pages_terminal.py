@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from accounts.identity import proof_as_json
 from broker.audit.models import AuditEvent
 from broker.awssso import services
 from broker.awssso.models import Terminal, TerminalPolicy, TerminalToken
@@ -35,6 +36,7 @@ def let_in(person, **fields) -> Terminal:
     fields.setdefault("client_name", "botocore-client-laptop")
     fields.setdefault("ends_at", now + timedelta(hours=8))
     fields.setdefault("asked_from", "192.0.2.7")
+    fields.setdefault("proof", proof_as_json(make.proof(of=person.provider)))
     return Terminal.objects.create(person=person, epoch=person.epoch, **fields)
 
 
