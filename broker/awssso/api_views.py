@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from django.urls import URLPattern, path
 from django.views.decorators.debug import sensitive_variables
 
-from broker.awssso import api, services
+from broker.awssso import api, checks, services
 from broker.awssso.doors import Call, door, gently, in_sso_faults, in_sso_words
 from broker.awssso.models import TerminalToken
 from broker.awssso.services import Bearer
 from broker.awssso.wire import Answer, Failure, Fault, WireError
 
-HEADER = "x-amz-sso_bearer_token"
+HEADER = checks.HEADER
 """Its underscores are why some servers and proxies drop it without a word."""
 
 LONGEST_TOKEN = 4096
@@ -100,13 +100,7 @@ def _bearer(call: Call) -> Bearer:
 def _token(call: Call) -> str:
     token = str(call.request.headers.get(HEADER, ""))
     if not token:
-        raise WireError(
-            Failure(
-                Fault.UNAUTHORIZED,
-                f"The request came without the header {HEADER}. If you are signed in, something between you and "
-                "Daypass drops it: tell your administrators.",
-            )
-        )
+        raise WireError(Failure(Fault.UNAUTHORIZED, checks.missing()))
     if len(token) > LONGEST_TOKEN:
         raise WireError(Failure(Fault.UNAUTHORIZED, "This token is none of Daypass's."))
     return token

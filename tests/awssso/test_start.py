@@ -367,6 +367,18 @@ def test_daypass_looks_soon_when_clients_come_without_the_header():
     throttle.forget(checks._MISSING)
 
 
+def test_a_client_that_comes_without_the_header_makes_daypass_look(daypass):
+    throttle.forget(checks._MISSING)
+    seen = Seen(Passage.PASSES, NOW - timedelta(minutes=6), "")
+
+    answer = daypass.browser().get("/aws/assignment/accounts")
+
+    assert answer.status_code == 401
+    assert HEADER in answer.json()["message"]
+    assert checks.is_due(seen, NOW)
+    throttle.forget(checks._MISSING)
+
+
 @pytest.mark.django_db
 def test_administrators_are_told(fronted, settings):
     from tests.portal.conftest import sign_in
