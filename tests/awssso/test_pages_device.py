@@ -86,6 +86,7 @@ def test_yes_lets_that_computer_in_as_whoever_said_it(browser, ada, developer, w
 
     assert "It is let in" in page_text(answer)
     terminal = poll(waiting)
+    assert f"/terminal/{terminal.id}/end/" in answer.content.decode()
     assert (terminal.person, terminal.flow) == (ada, "device")
     assert (terminal.asked_from, terminal.approved_from) == ("203.0.113.9", "127.0.0.1")
     assert AuditEvent.objects.filter(kind="terminal.let_in").count() == 1

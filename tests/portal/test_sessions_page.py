@@ -44,6 +44,16 @@ def test_live_sessions_come_first_then_the_past_by_day(ada, browser, developer, 
     assert "Firefox on Linux" in text and "192.0.2.7" in text
 
 
+def test_a_session_of_a_terminal_names_its_client_and_version(ada, browser, developer, page_text):
+    agent = "aws-cli/2.38.1 md/awscrt#0.31.0 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.13"
+    session(ada, developer, client=agent, address="192.0.2.7")
+
+    text = page_text(browser.get("/sessions/"))
+
+    assert "Keys · AWS CLI 2.38.1 on Linux · 192.0.2.7" in text
+    assert "md/awscrt" not in text
+
+
 def test_nobody_sees_the_sessions_of_somebody_else(ada, browser, developer, page_text):
     other = make.person("eve")
     theirs = session(other, make.role("Treasurer"))
