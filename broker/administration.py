@@ -55,7 +55,7 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("Sessions", "broker_session_changelist"),
             ("Terminals", "broker_terminal_changelist"),
-            ("What terminals may", "broker_terminalpolicy_changelist"),
+            ("Terminal policies", "broker_terminalpolicy_changelist"),
             ("Audit log", "broker_auditevent_changelist"),
         ),
     ),
