@@ -11,6 +11,7 @@ import http.client
 import json
 import re
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ import redis
 
 from tests.awssso.abuse import Cli
 from tests.awssso.conformity import Reply
-from tests.product import Product, kill
+from tests.product import Product, kill, until
 from tests.servers import free_port, start_valkey, wait_for_port
 
 ACCOUNT = "123456789012"
@@ -172,6 +173,11 @@ class Browser:
         return self.ask("POST", "/device", {"ticket": ticket, "answer": "yes"})
 
 
+def port_answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Site:
     """One installation in a folder. `restart` ends gunicorn without notice and empties what Redis held."""
 
@@ -232,6 +238,7 @@ class Site:
     def restart(self) -> None:
         """As after a crash of the machine: no process, no cache, only the database."""
         kill(self.web)
+        until(lambda: not port_answers(self.port))  # its workers are killed as well, a moment later
         with redis.Redis.from_url(self.valkey.url) as store:
             store.flushall()
         self._start()
