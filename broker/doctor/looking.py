@@ -6,16 +6,19 @@ import ipaddress
 import re
 import socket
 from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
 
 from django.conf import settings
 
 from accounts import outbound
+from accounts.models import RelayApplication
 from broker.arns import oidc_provider_arn, saml_provider_arn
 from broker.assume.services import borrow_discovery_role
 from broker.aws.iam import Iam
-from broker.doctor.rules import IamLook, IssuerLook, RoleSeen
+from broker.doctor.rules import IamLook, IssuerLook, RoleSeen, saml_providers_in
 from broker.entitlements.models import AwsRole
 from broker.errors import DaypassError, ProviderUnavailable
 from broker.minting import keys
@@ -24,6 +27,8 @@ from broker.minting.models import SigningKey
 PURPOSE = "doctor"
 MOST_NAMES = 1000
 """Names of roles that are looked through for one that somebody may have meant."""
+MOST_PROVIDERS = 5
+"""SAML providers that a trust policy names, of which each is read."""
 
 
 def look_at_issuer() -> IssuerLook:
@@ -91,6 +96,44 @@ def _private(issuer: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Whose signature opens a role: Daypass's own, or that of the provider whose word is passed on."""
+
+    issuer: str = ""
+    audience: str = ""
+    entity_id: str = ""
+
+
+def signer_of(role: AwsRole) -> Signer:
+    """Who signs for this role."""
+    match role.trust:
+        case AwsRole.Trust.RELAYED_TOKEN if role.relay_provider:
+            return Signer(role.relay_provider.issuer, role.relay_provider.client_id)
+        case AwsRole.Trust.RELAYED_ASSERTION:
+            application = _application(role)
+            return Signer(entity_id=application.entity_id if application else "")
+    return Signer(
+        settings.DAYPASS_ISSUER, settings.DAYPASS_AUDIENCE, settings.DAYPASS_SAML_ENTITY_ID
+    )
+
+
+def _application(role: AwsRole) -> RelayApplication | None:
+    return RelayApplication.objects.filter(provider=role.relay_provider_id).first()
+
+
+def _certificates(role: AwsRole) -> list[str]:
+    """Of the SAML keys with which the role's signer may sign now."""
+    if role.trust == AwsRole.Trust.RELAYED_ASSERTION:
+        application = _application(role)
+        return list(application.certificates) if application else []
+    return [
+        key.certificate
+        for key in keys.published_keys(SigningKey.Purpose.SAML)
+        if key.state == SigningKey.State.SIGNING
+    ]
+
+
 def look_at_iam(role: AwsRole, *, now: datetime) -> IamLook:
     """What the account's discovery role may read of a role and of the providers that stand for Daypass."""
     account = role.account
@@ -120,26 +163,26 @@ def _providers(iam: Iam, role: AwsRole, seen: RoleSeen | None) -> IamLook:
         if seen
         else tuple(one.name for one, _ in zip(iam.roles(), range(MOST_NAMES), strict=False))
     )
+    signer = signer_of(role)
     if role.trust == AwsRole.Trust.SAML:
         arn = saml_provider_arn(account.partition, account.account_id, account.saml_provider_name)
-        metadata = iam.saml_metadata(arn)
-        bare = re.sub(r"\s+", "", metadata or "")
-        certificates = [
-            key.certificate
-            for key in keys.published_keys(SigningKey.Purpose.SAML)
-            if key.state == SigningKey.State.SIGNING
-        ]
-        entity = settings.DAYPASS_SAML_ENTITY_ID
-        return IamLook(
+        return replace(
+            _saml_provider(iam, arn, signer.entity_id, _certificates(role)),
             role=seen,
             role_names=names,
-            provider_there=metadata is not None,
             provider_arns=iam.saml_provider_arns(),
-            metadata_has_entity=f'entityID="{entity}"' in (metadata or ""),
-            metadata_has_key=any(re.sub(r"\s+", "", pem) in bare for pem in certificates),
         )
-    if role.trust == AwsRole.Trust.WEB_IDENTITY:
-        arn = oidc_provider_arn(account.partition, account.account_id, settings.DAYPASS_ISSUER)
+    if role.trust == AwsRole.Trust.RELAYED_ASSERTION and seen:
+        looks = [
+            _saml_provider(iam, arn, signer.entity_id, _certificates(role))
+            for arn in saml_providers_in(seen.trust_policy)[:MOST_PROVIDERS]
+            if arn.startswith(f"arn:{account.partition}:iam::{account.account_id}:saml-provider/")
+        ]
+        # Of several the one that is the application's own counts; the role may trust others besides.
+        looks.sort(key=lambda look: (not look.metadata_has_entity, not look.provider_there))
+        return replace(looks[0] if looks else IamLook(), role=seen, role_names=names)
+    if role.trust in (AwsRole.Trust.WEB_IDENTITY, AwsRole.Trust.RELAYED_TOKEN):
+        arn = oidc_provider_arn(account.partition, account.account_id, signer.issuer)
         provider = iam.oidc_provider(arn)
         return IamLook(
             role=seen,
@@ -149,3 +192,20 @@ def _providers(iam: Iam, role: AwsRole, seen: RoleSeen | None) -> IamLook:
             client_ids=provider.client_ids if provider else (),
         )
     return IamLook(role=seen, role_names=names)
+
+
+def _saml_provider(iam: Iam, arn: str, entity_id: str, certificates: list[str]) -> IamLook:
+    """A SAML provider of the account, beside who is to stand in it."""
+    metadata = iam.saml_metadata(arn) or ""
+    bare = re.sub(r"\s+", "", metadata)
+    return IamLook(
+        provider_arn=arn,
+        provider_there=bool(metadata),
+        metadata_has_entity=f'entityID="{escape(entity_id)}"' in metadata,
+        metadata_has_key=any(_body(pem) in bare for pem in certificates),
+    )
+
+
+def _body(pem: str) -> str:
+    """The base64 of a certificate, however it is wrapped."""
+    return re.sub(r"\s+|-----[A-Z ]+-----", "", pem)

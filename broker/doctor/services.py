@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
-
 from broker.arns import PARTITIONS, oidc_provider_arn, saml_provider_arn
 from broker.assume import probing
 from broker.assume.probing import Door, Opened, Wish
@@ -43,10 +41,12 @@ MOST_WISHES = 6
 SAMPLE = "daypass-check"
 """The value of every session tag in a try."""
 
-_NOT_BY_US = (
-    "The role trusts somebody else's signature, which only an employee brings; nothing can be tried "
-    "without one."
-)
+_UNTRIED = {
+    AwsRole.Trust.RELAYED_TOKEN: "Not tried: only an employee's own ID token of {provider} opens this role, and nobody "
+    "can be asked for theirs.",
+    AwsRole.Trust.RELAYED_ASSERTION: "Not tried: only the assertion that {provider}'s application for AWS makes for an "
+    "employee opens this role, and nobody can be asked for theirs.",
+}
 _NO_ROLE = (
     "A federation token is no role in IAM: nobody trusts anybody there, and nothing is tried with the rights of the "
     "broker's own user."
@@ -111,11 +111,13 @@ def gather(role: AwsRole, *, who: Who, now: datetime, issuer: IssuerLook | None 
     wanted = role_trust(role)
     if role.trust == AwsRole.Trust.FEDERATION_TOKEN:
         return Evidence(registered=registered, wanted=wanted, untried=_NO_ROLE)
-    if role.trust == AwsRole.Trust.FEDERATION_TOKEN:
-        return Evidence(registered=registered, wanted=wanted, untried=_NO_ROLE)
-    if not any(role.trust == known for known in TRUSTS):
-        iam = looking.look_at_iam(role, now=now) if role.account.discovery_role else None
-        return Evidence(registered=registered, wanted=wanted, iam=iam, untried=_NOT_BY_US)
+    if role.trust in _UNTRIED:
+        return Evidence(
+            registered=registered,
+            wanted=wanted,
+            iam=looking.look_at_iam(role, now=now),
+            untried=_UNTRIED[AwsRole.Trust(role.trust)].format(provider=role.relay_provider),
+        )
     if issuer is None and role.trust == AwsRole.Trust.WEB_IDENTITY:
         issuer = looking.look_at_issuer()
     attempts = tuple(_try_all(role, wishes, who=who, now=now))
@@ -136,6 +138,7 @@ def registered_of(role: AwsRole, wishes: list[tuple[str, Wish]]) -> Registered:
     account = role.account
     partition = PARTITIONS[account.partition]
     saml = role.trust == AwsRole.Trust.SAML
+    signer = looking.signer_of(role)
     return Registered(
         arn=role.arn,
         account_id=account.account_id,
@@ -143,15 +146,13 @@ def registered_of(role: AwsRole, wishes: list[tuple[str, Wish]]) -> Registered:
         trust=role.trust,
         region=account.region,
         max_seconds=role.max_seconds,
-        issuer=settings.DAYPASS_ISSUER,
-        audience=settings.DAYPASS_AUDIENCE,
-        oidc_provider_arn=oidc_provider_arn(
-            account.partition, account.account_id, settings.DAYPASS_ISSUER
-        ),
+        issuer=signer.issuer,
+        audience=signer.audience,
+        oidc_provider_arn=oidc_provider_arn(account.partition, account.account_id, signer.issuer),
         saml_provider_arn=saml_provider_arn(
             account.partition, account.account_id, account.saml_provider_name
         ),
-        saml_entity_id=settings.DAYPASS_SAML_ENTITY_ID,
+        saml_entity_id=signer.entity_id,
         recipient=partition.saml_recipient(account.region),
         external_id=role.external_id or account.external_id,
         subject=probing.SUBJECT if saml else subject_claim(role.role_arn, probing.SUBJECT),

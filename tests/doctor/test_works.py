@@ -116,18 +116,6 @@ def test_iam_is_read_only_after_a_refusal(company):
     assert not AuditEvent.objects.filter(kind="role.borrowed").exists()
 
 
-def test_a_role_that_trusts_somebody_else_is_not_tried_and_not_blamed(company):
-    world = company("web_identity")
-    AwsRole.objects.filter(pk=world.role.pk).update(
-        trust="relayed_token", relay_provider=make.provider()
-    )
-
-    check = world.check()
-
-    assert (check.outcome, check.code) == ("unsure", "not_tried")
-    assert tries(world) == []
-
-
 def test_a_federated_user_is_not_looked_for_in_iam(company):
     world = company("web_identity")
     AwsRole.objects.filter(pk=world.role.pk).update(trust="federation_token")

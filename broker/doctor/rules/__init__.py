@@ -26,6 +26,7 @@ from broker.doctor.rules.evidence import (
 )
 from broker.doctor.rules.policy import call_of, corrected
 from broker.doctor.rules.telling import diagnose
+from broker.doctor.rules.unopened import saml_providers_in
 
 __all__ = [
     "TITLES",
@@ -45,4 +46,5 @@ __all__ = [
     "call_of",
     "corrected",
     "diagnose",
+    "saml_providers_in",
 ]

@@ -55,7 +55,8 @@ TITLES: Mapping[Step, str] = {
 class Registered:
     """What Daypass has registered, and what a call for this role says of whoever asks.
 
-    trust: as in the catalogue. subject: `sub` of the token or NameID. tag_keys: of all mappings that give the role.
+    trust: as in the catalogue. issuer, audience, oidc_provider_arn, saml_entity_id: of whoever signs, for a relayed
+    trust the company's own provider. subject: `sub` of the token or NameID. tag_keys: of all mappings that give it.
     """
 
     arn: str
@@ -87,7 +88,11 @@ _ACTIONS = {
     "web_identity": "sts:AssumeRoleWithWebIdentity",
     "saml": "sts:AssumeRoleWithSAML",
     "assume_role": "sts:AssumeRole",
+    "relayed_token": "sts:AssumeRoleWithWebIdentity",
+    "relayed_assertion": "sts:AssumeRoleWithSAML",
 }
+RELAYED = ("relayed_token", "relayed_assertion")
+"""Trusts for which somebody else signs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +146,15 @@ class RoleSeen:
 class IamLook:
     """What the discovery role could read. unread: why it could not ("": it could).
 
-    role, client_ids, thumbprints, metadata: None when IAM says that there is no such thing, or nobody looked.
+    role, provider_there, metadata: None when IAM says that there is no such role, or nobody looked. provider_arn: which
+    SAML provider was looked at, where the role's trust policy says it.
     """
 
     unread: str = ""
     role: RoleSeen | None = None
     role_names: tuple[str, ...] = ()
     provider_there: bool | None = None
+    provider_arn: str = ""
     provider_arns: tuple[str, ...] = ()
     client_ids: tuple[str, ...] = ()
     metadata_has_entity: bool | None = None

@@ -87,14 +87,7 @@ def access_denied(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cau
     if iam.role is None:
         return role_missing(evidence, problem)
     if iam.role.arn != evidence.registered.arn:
-        return Cause(
-            step=Step.ROLE,
-            code="role_path_wrong",
-            cause=f"There is no role {evidence.registered.arn}; the role of this name is {iam.role.arn}. The "
-            "path is part "
-            f"of the ARN. {said_by_aws(problem)}",
-            remedy=f"Register {iam.role.arn} in Daypass, and switch this one off.",
-        )
+        return role_path_wrong(evidence, iam.role, problem)
     return _in_policy(evidence, attempt, problem, iam.role)
 
 
@@ -160,6 +153,17 @@ def _denied_unseen(evidence: Evidence, attempt: Attempt, problem: Problem) -> Ca
     )
 
 
+def role_path_wrong(evidence: Evidence, seen: RoleSeen, problem: Problem | None = None) -> Cause:
+    said = f" {said_by_aws(problem)}" if problem else ""
+    return Cause(
+        step=Step.ROLE,
+        code="role_path_wrong",
+        cause=f"There is no role {evidence.registered.arn}; the role of this name is {seen.arn}. The path is part of "
+        f"the ARN.{said}",
+        remedy=f"Register {seen.arn} in Daypass, and switch this one off.",
+    )
+
+
 def role_missing(evidence: Evidence, problem: Problem | None = None) -> Cause:
     ours = evidence.registered
     name = ours.arn.rsplit("/", 1)[-1]
@@ -170,9 +174,8 @@ def role_missing(evidence: Evidence, problem: Problem | None = None) -> Cause:
         step=Step.ROLE,
         code="role_missing",
         cause=f"The account {ours.account_id} has no role {name}.{like}{said}",
-        remedy="Create the role with the trust policy below, or, if it was deleted or renamed, register the "
-        "right one in "
-        "Daypass and switch this one off.",
+        remedy=f"Create the role{' with the trust policy below' if evidence.wanted else ''}, or, if it was deleted or "
+        "renamed, register the right one in Daypass and switch this one off.",
         document=trust_policy(evidence.wanted) if evidence.wanted else "",
     )
 

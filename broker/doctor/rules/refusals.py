@@ -117,7 +117,7 @@ def issuer_cause(evidence: Evidence) -> Cause | None:
     return None
 
 
-def _provider(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
+def provider_missing(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
     """The account does not know us, or under a slightly other name."""
     ours = evidence.registered
     if ours.trust == "saml":
@@ -150,7 +150,7 @@ def _provider(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
     )
 
 
-def _audience(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
+def audience_missing(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
     ours = evidence.registered
     if ours.trust == "saml":
         return Cause(
@@ -209,7 +209,7 @@ def _metadata(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
     )
 
 
-def _duration(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
+def duration_too_long(evidence: Evidence, attempt: Attempt, problem: Problem) -> Cause:
     ours = evidence.registered
     name = ours.arn.rsplit("/", 1)[-1]
     seen = evidence.iam.role.max_seconds if evidence.iam and evidence.iam.role else 0
@@ -249,8 +249,8 @@ EXPLANATIONS = {
     "clocks_apart": _clock,
     "aws_clock": _clock,
     "aws_cannot_fetch_keys": _keys,
-    "aws_provider_missing": _provider,
-    "aws_audience_wrong": _audience,
+    "aws_provider_missing": provider_missing,
+    "aws_audience_wrong": audience_missing,
     "aws_thumbprint_wrong": _thumbprint,
     "aws_issuer_unknown": _metadata,
     "aws_signature_refused": _signature,
@@ -260,7 +260,7 @@ EXPLANATIONS = {
     "aws_source_identity_denied": source_identity_refused,
     "aws_policy_too_large": _of_mapping,
     "aws_policy_malformed": _of_mapping,
-    "aws_duration_too_long": _duration,
+    "aws_duration_too_long": duration_too_long,
     "aws_signin_refused": _console,
 }
 

@@ -15,8 +15,13 @@ from broker.doctor.rules.evidence import (
     Step,
     StepFound,
 )
-from broker.doctor.rules.policy import role_missing
 from broker.doctor.rules.refusals import EXPLANATIONS, as_told, issuer_cause
+from broker.doctor.rules.unopened import (
+    cause_in_iam,
+    checked_instead,
+    is_unopened,
+    step_in_iam,
+)
 
 LARGE_PERCENT = 80
 """From here on somebody with longer attributes may be refused for the size of policy and tags."""
@@ -31,13 +36,17 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     if cause is None:
         outcome: Outcome = "works" if evidence.entry else "unsure"
         said = "" if evidence.entry else evidence.untried
+        if is_unopened(evidence):
+            said = checked_instead(evidence, steps)
         return Diagnosis(
             outcome=outcome, code="" if evidence.entry else "not_tried", cause=said, steps=steps
         )
     return Diagnosis(
         outcome="fails" if cause.sure else "unsure",
         code=cause.code,
-        cause=cause.cause,
+        cause=f"{cause.cause} This was read in IAM. {evidence.untried}"
+        if is_unopened(evidence)
+        else cause.cause,
         remedy=cause.remedy,
         document=cause.document,
         steps=steps,
@@ -82,15 +91,7 @@ def _cause(evidence: Evidence) -> Cause | None:
         if attempt.problem is not None:
             explain = EXPLANATIONS.get(attempt.problem.code, as_told)
             return explain(evidence, attempt, attempt.problem)
-    return None if evidence.attempts else _before_trying(evidence)
-
-
-def _before_trying(evidence: Evidence) -> Cause | None:
-    """What can be known without a try, where only somebody else's signature opens the role."""
-    iam = evidence.iam
-    if iam is not None and not iam.unread and iam.role is None:
-        return role_missing(evidence)
-    return None
+    return cause_in_iam(evidence) if is_unopened(evidence) else None
 
 
 # --- Every step in order
@@ -112,6 +113,8 @@ def _steps(evidence: Evidence, cause: Cause | None) -> list[StepFound]:
 def _step(evidence: Evidence, step: Step, cause: Cause | None, reached: bool) -> tuple[State, str]:
     ours, entry = evidence.registered, evidence.entry
     let_in = entry is not None and entry.problem is None
+    if is_unopened(evidence):
+        return step_in_iam(evidence, step)
     if step in _ONLY.get(ours.trust, _NOT_OURS):
         return "skipped", "Does not apply to this way in."
     match step:
