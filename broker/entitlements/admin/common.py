@@ -1,0 +1,130 @@
+"""What the pages of entitlements have in common: who changes something, chips, links, switches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from accounts.models import Person
+from broker.audit.services import Actor
+from broker.backoffice import Deed, url_of
+from broker.entitlements import services
+from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment
+from broker.entitlements.models import Mapping as RoleMapping
+
+Trust = AwsRole.Trust
+
+
+def by(request: HttpRequest) -> dict[str, Any]:
+    """Who changes something and from where, for the services."""
+    user: Any = request.user
+    principal = getattr(request, "principal", None)
+    return {
+        "actor": Actor(id=str(user.pk), name=user.get_username()),
+        "address": principal.address if principal else "",
+    }
+
+
+def link_to(thing: Any, said: str = "") -> str:
+    return format_html('<a href="{}">{}</a>', url_of(thing), said or str(thing))
+
+
+def chip(text: str, colour: str) -> str:
+    return format_html('<span class="chip" data-colour="{}">{}</span>', colour, text)
+
+
+def environment_chip(environment: Environment | None) -> str:
+    if environment is None:
+        return ""
+    return format_html(
+        '<span class="chip{}" data-colour="{}">{}</span>',
+        " solid" if environment.production else "",
+        environment.colour,
+        environment.name,
+    )
+
+
+def plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def code_input(**attributes: Any) -> forms.TextInput:
+    return forms.TextInput(attrs={"class": "typed", "spellcheck": "false", **attributes})
+
+
+# --- On, off, gone
+
+
+def _switcher(enabled: bool) -> Callable[[HttpRequest, Any], str]:
+    def switch(request: HttpRequest, thing: Any) -> str:
+        services.switch(thing, enabled, **by(request))
+        return f"{thing} is switched {'on' if enabled else 'off'}."
+
+    return switch
+
+
+def delete(request: HttpRequest, thing: Any) -> str:
+    said = str(thing)
+    services.delete(thing, **by(request))
+    return f"{said} is deleted. What it said stays in the audit log."
+
+
+def people_behind(thing: Any) -> str:
+    """How many people a switch or a deletion concerns, as far as their groups are known."""
+    match thing:
+        case RoleMapping():
+            members = Person.objects.filter(memberships__group=thing.group_id)
+        case AwsRole():
+            members = Person.objects.filter(memberships__group__links__role=thing)
+        case AwsAccount():
+            members = Person.objects.filter(memberships__group__links__role__account=thing)
+        case Deny(person_id=None):
+            members = Person.objects.filter(memberships__group=thing.group_id)
+        case Deny():
+            members = Person.objects.filter(pk=str(thing.person_id))
+        case _:
+            return "Nobody's rights change."
+    count = members.filter(is_active=True).distinct().count()
+    if not count:
+        return "Nobody who has signed in so far is concerned."
+    return f"{plural(count, 'person is', 'people are')} concerned. Sessions that are live go on until they end."
+
+
+def deeds_of(off: str, on: str, gone: str) -> tuple[Deed, ...]:
+    """Switch off, switch on, delete; each says first what it does and to how many people."""
+    return (
+        Deed(
+            "on",
+            "Switch on",
+            _switcher(True),
+            available=lambda thing: not thing.enabled,
+            warn=lambda thing: f"{on} {people_behind(thing)}",
+        ),
+        Deed(
+            "off",
+            "Switch off",
+            _switcher(False),
+            available=lambda thing: thing.enabled,
+            warn=lambda thing: f"{off} {people_behind(thing)}",
+            danger=True,
+        ),
+        Deed(
+            "delete",
+            "Delete",
+            delete,
+            warn=lambda thing: f"{gone} {people_behind(thing)}",
+            danger=True,
+            leaves=True,
+        ),
+    )
+
+
+# --- Mappings
+
+
+ASSERTED = Trust.RELAYED_ASSERTION
+"""Of such roles the provider's own AWS application alone says whose they are."""

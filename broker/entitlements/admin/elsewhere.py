@@ -1,0 +1,124 @@
+"""What entitlements contribute to other pages: what needs a hand, figures, first steps, search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db.models import Q
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from broker.backoffice import (
+    Attention,
+    Figure,
+    Hit,
+    Step,
+    attentions,
+    contributes,
+    figures,
+    finders,
+    list_url,
+    steps,
+    url_of,
+)
+from broker.entitlements.admin.common import plural
+from broker.entitlements.models import AwsAccount, AwsRole, Deny
+from broker.entitlements.models import Mapping as RoleMapping
+from broker.templatetags.backoffice import exact
+
+
+@contributes(attentions)
+def mappings_that_end(request: HttpRequest) -> Iterable[Attention]:
+    now = timezone.now()
+    ending = RoleMapping.objects.filter(
+        enabled=True, valid_until__gt=now, valid_until__lt=now + timedelta(days=7)
+    ).select_related("group__provider")
+    for mapping in ending[:5]:
+        yield Attention(
+            "note",
+            f"The mapping of {mapping.group} ends on {exact(mapping.valid_until)}.",
+            url_of(mapping),
+            "See it",
+        )
+
+
+@contributes(figures)
+def what_there_is(request: HttpRequest) -> Iterable[Figure]:
+    accounts = AwsAccount.objects.filter(enabled=True).count()
+    roles = AwsRole.objects.filter(enabled=True).count()
+    yield Figure(
+        str(roles),
+        "roles in use",
+        list_url(AwsRole),
+        f"in {plural(accounts, 'account', 'accounts')}",
+    )
+    mappings = RoleMapping.objects.filter(enabled=True).count()
+    denies = Deny.objects.filter(enabled=True).count()
+    yield Figure(
+        str(mappings),
+        "mappings in use",
+        list_url(RoleMapping),
+        plural(denies, "deny", "denies") + " in force",
+    )
+
+
+@contributes(steps)
+def register_an_account(request: HttpRequest) -> Step:
+    count = AwsAccount.objects.count()
+    return Step(
+        30,
+        "Register an AWS account",
+        "done" if count else "waiting",
+        plural(count, "account", "accounts")
+        if count
+        else "Its 12 digits, and the name that people use.",
+        reverse("admin:broker_awsaccount_add"),
+        "" if count else "Register an account",
+    )
+
+
+@contributes(steps)
+def register_a_role(request: HttpRequest) -> Step:
+    count = AwsRole.objects.count()
+    return Step(
+        40,
+        "Register a role",
+        "done" if count else "waiting",
+        plural(count, "role", "roles")
+        if count
+        else "By its ARN. Its page then shows the trust policy that IAM needs.",
+        reverse("admin:broker_awsrole_add"),
+        "" if count else "Register a role",
+    )
+
+
+@contributes(steps)
+def map_a_group(request: HttpRequest) -> Step:
+    count = RoleMapping.objects.filter(enabled=True).count()
+    return Step(
+        50,
+        "Map a directory group to roles",
+        "done" if count else "waiting",
+        plural(count, "mapping", "mappings")
+        if count
+        else "Choose a group, choose roles; the form shows who would get them.",
+        reverse("admin:broker_mapping_add"),
+        "" if count else "Map a group",
+    )
+
+
+@contributes(finders)
+def find_accounts_and_roles(text: str) -> Iterable[Hit]:
+    digits = text.replace("-", "").replace(" ", "")
+    accounts = AwsAccount.objects.filter(
+        Q(name__icontains=text)
+        | Q(account_id__startswith=digits or text)
+        | Q(alias__istartswith=text)
+    )
+    for account in accounts[:10]:
+        yield Hit("Account", account.name, account.account_id, url_of(account))
+    roles = AwsRole.objects.filter(Q(name__icontains=text) | Q(arn=text)).select_related("account")
+    for role in roles[:10]:
+        yield Hit("Role", str(role), role.arn, url_of(role))
