@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-PARTS = ("issue", "gate", "flood")
+PARTS = ("issue", "terminals", "gate", "flood")
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in PARTS:

@@ -17,7 +17,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks.load import Result, run
@@ -50,7 +54,25 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES))
     parser.add_argument("--processes", default="2", help="gunicorn workers")
     arguments = parser.parse_args()
+    with served(arguments.processes, *map(str, arguments.sizes)) as stage:
+        measure(arguments, stage.port, stage.moto_port, stage.people)
 
+
+@dataclass(frozen=True)
+class Served:
+    """Daypass on a port, moto on another, and what the seed printed of its people, by their number of roles."""
+
+    port: int
+    moto_port: int
+    people: dict[str, dict[str, Any]]
+
+
+@contextmanager
+def served(gunicorn_workers: str, *seed: str) -> Iterator[Served]:
+    """moto, a sign-in endpoint that only answers, and Daypass as gunicorn serves it, all on loopback.
+
+    seed: the arguments of benchmarks.seed. Everything ends and goes with the `with`.
+    """
     data = Path(tempfile.mkdtemp(prefix="daypass-bench-"))
     port, moto_port, signin_port = free_port(), free_port(), free_port()
     valkey = start_valkey()
@@ -64,7 +86,7 @@ def main() -> None:
         "DAYPASS_STS_ENDPOINT": f"http://127.0.0.1:{moto_port}",
         "DAYPASS_SIGNIN_ENDPOINT": f"http://127.0.0.1:{signin_port}",
         "DAYPASS_BIND": f"127.0.0.1:{port}",
-        "DAYPASS_WEB_PROCESSES": arguments.processes,
+        "DAYPASS_WEB_PROCESSES": gunicorn_workers,
         "REDIS_URL": valkey.url,
         "DJANGO_SETTINGS_MODULE": "broker.settings",
     }
@@ -82,7 +104,7 @@ def main() -> None:
                 [sys.executable, "manage.py", *command], cwd=ROOT, env=environment, check=True
             )
         seeded = subprocess.run(
-            [sys.executable, "-m", "benchmarks.seed", *map(str, arguments.sizes)],
+            [sys.executable, "-m", "benchmarks.seed", *seed],
             cwd=ROOT,
             env=environment,
             check=True,
@@ -103,7 +125,7 @@ def main() -> None:
         wait_for_port(signin_port, signin)
         wait_for_port(moto_port, moto)
         wait_for_port(port, web)
-        measure(arguments, port, moto_port, people)
+        yield Served(port, moto_port, people)
     except BaseException:
         for log in sorted(data.glob("*.log")):
             sys.stderr.write(f"--- {log.name}\n{log.read_text()[-3000:]}\n")
@@ -113,12 +135,12 @@ def main() -> None:
             process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait(timeout=30)
+        valkey.stop()
         shutil.rmtree(data, ignore_errors=True)
 
 
-def measure(
-    arguments: argparse.Namespace, port: int, moto_port: int, people: dict[str, dict[str, object]]
-) -> None:
+def bare_assume_role(moto_port: int) -> bytes:
+    """The request that everything is compared with: AssumeRole at moto, with nothing of ours."""
     call = urlencode(
         {
             "Action": "AssumeRole",
@@ -127,7 +149,7 @@ def measure(
             "RoleSessionName": "bench",
         }
     ).encode()
-    bare = http(
+    return http(
         "POST",
         moto_port,
         "/",
@@ -138,6 +160,12 @@ def measure(
         },
         call,
     )
+
+
+def measure(
+    arguments: argparse.Namespace, port: int, moto_port: int, people: dict[str, dict[str, object]]
+) -> None:
+    bare = bare_assume_role(moto_port)
     print("| what | clients | rate | p50 | p99 | ratio to bare AssumeRole |")
     print("| --- | --- | --- | --- | --- | --- |")
     for clients in arguments.clients:

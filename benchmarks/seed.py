@@ -1,13 +1,15 @@
-"""People with many roles, and a browser session for each; prints cookies and role ids as JSON.
+"""People with many roles, a browser session and terminals for each; prints cookies, tokens and roles as JSON.
 
 Runs in a process of its own with the benchmark's environment: python -m benchmarks.seed 10 200 4000
+With --catalogue 100000 there are so many roles in all; those beyond the people's own are mapped to others' groups.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
+from datetime import timedelta
 
 import django
 
@@ -19,6 +21,7 @@ from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.middleware.csrf import _get_new_csrf_string  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from accounts.identity import Proof  # noqa: E402
 from accounts.models import (  # noqa: E402
     DirectoryGroup,
     Handle,
@@ -27,6 +30,8 @@ from accounts.models import (  # noqa: E402
     Person,
     Protocol,
 )
+from accounts.queries import principal_of  # noqa: E402
+from broker.awssso import services as terminals  # noqa: E402
 from broker.entitlements.models import (  # noqa: E402
     AwsAccount,
     AwsRole,
@@ -38,9 +43,11 @@ from broker.minting import keys  # noqa: E402
 
 ROLES_PER_ACCOUNT = 4
 ROLES_PER_MAPPING = 20
+TERMINALS = 20
+"""For each person: what one terminal may ask in a minute is limited."""
 
 
-def main(sizes: list[int]) -> None:
+def main(sizes: list[int], catalogue: int) -> None:
     now = timezone.now()
     keys.ensure_keys(now)
     provider = IdentityProvider.objects.create(
@@ -60,7 +67,7 @@ def main(sizes: list[int]) -> None:
             environment=production if n % 2 else staging,
             region="eu-west-1",
         )
-        for n in range(max(sizes) // ROLES_PER_ACCOUNT + 1)
+        for n in range(catalogue // ROLES_PER_ACCOUNT + 1)
     )
     roles = AwsRole.objects.bulk_create(
         AwsRole(
@@ -70,8 +77,9 @@ def main(sizes: list[int]) -> None:
             f"{('Administrator', 'Developer', 'ReadOnly', 'Billing')[n % ROLES_PER_ACCOUNT]}",
             description="What this role is for, in one line.",
         )
-        for n in range(max(sizes))
+        for n in range(catalogue)
     )
+    _others(provider, roles[max(sizes) :])
     people = {}
     for size in sizes:
         person = Person(
@@ -97,8 +105,51 @@ def main(sizes: list[int]) -> None:
         people[str(size)] = {
             **_session(person, provider),
             "roles": [str(role.id) for role in roles[:size]],
+            "named": [(role.account.account_id, role.name) for role in roles[:size]],
+            "tokens": _terminals(person, provider),
         }
     print(json.dumps(people))
+
+
+def _others(provider: IdentityProvider, roles: list[AwsRole]) -> None:
+    """Everybody else's: a group and a mapping for every twenty of these roles."""
+    count = (len(roles) + ROLES_PER_MAPPING - 1) // ROLES_PER_MAPPING
+    groups = DirectoryGroup.objects.bulk_create(
+        DirectoryGroup(provider=provider, key=f"others-{n}", name=f"Others {n}")
+        for n in range(count)
+    )
+    mappings = Mapping.objects.bulk_create(Mapping(group=group) for group in groups)
+    MappingRole.objects.bulk_create(
+        MappingRole(
+            mapping=mappings[n // ROLES_PER_MAPPING],
+            group=groups[n // ROLES_PER_MAPPING],
+            role=role,
+        )
+        for n, role in enumerate(roles)
+    )
+
+
+def _terminals(person: Person, provider: IdentityProvider) -> list[str]:
+    """Access tokens, each of a terminal of its own that the person let in."""
+    now = timezone.now()
+    proof = Proof(
+        provider_id=provider.id, provider_name=provider.name, method="oidc", at=now, mfa=True
+    )
+    principal = principal_of(person, proof, address="127.0.0.1")
+    tokens = []
+    for _ in range(TERMINALS):
+        wish = terminals.LetIn(
+            kind="sso",
+            flow="browser",
+            client_name="benchmark",
+            client_digest="0" * 64,
+            asker=terminals.Asker("127.0.0.1", "benchmark"),
+        )
+        terminal = terminals.let_in(
+            principal, wish, line="", relay="", browser_ends=now + timedelta(hours=8), now=now
+        )
+        tokens.append(terminals.give_tokens(terminal, now=now).access)
+    return tokens
 
 
 def _session(person: Person, provider: IdentityProvider) -> dict[str, str]:
@@ -133,4 +184,8 @@ def _session(person: Person, provider: IdentityProvider) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main([int(size) for size in sys.argv[1:]])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sizes", type=int, nargs="+")
+    parser.add_argument("--catalogue", type=int, default=0)
+    arguments = parser.parse_args()
+    main(arguments.sizes, max(arguments.catalogue, *arguments.sizes, 0))
