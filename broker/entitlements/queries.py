@@ -41,7 +41,7 @@ from accounts.models import DirectoryGroup, Membership, Person
 from accounts.queries import principal_of, relayed_assertion, relayed_token_until
 from broker.arns import parse_account_id
 from broker.entitlements import packing
-from broker.entitlements.models import AwsAccount, AwsRole, Deny, MappingRole
+from broker.entitlements.models import AwsAccount, AwsRole, Deny, Mapping, MappingRole
 from broker.entitlements.places import Place, read_place
 from broker.entitlements.rules import (
     Allowed,
@@ -487,17 +487,22 @@ def _has_nothing(principal: Principal) -> bool:
 
 def _live_links(principal: Principal, now: datetime) -> QuerySet[MappingRole]:
     """What gives the person any live right."""
+    return MappingRole.objects.filter(
+        Q(valid_until__isnull=True) | Q(valid_until__gt=now),
+        enabled=True,
+        group_id__in=_held_groups(principal),
+    )
+
+
+def _held_groups(principal: Principal) -> QuerySet[Membership, Any]:
+    """The groups of the person that count with this sign-in."""
     # A question about each of the person's groups, not a join: without statistics, SQLite would start a join at all
     # groups of the provider.
     counts = DirectoryGroup.objects.filter(
         pk=OuterRef("group_id"), provider_id=principal.proof.provider_id, provider__enabled=True
     )
     held = Membership.objects.filter(Exists(counts), person_id=principal.person_id)
-    return MappingRole.objects.filter(
-        Q(valid_until__isnull=True) | Q(valid_until__gt=now),
-        enabled=True,
-        group_id__in=held.order_by().values("group_id"),
-    )
+    return held.order_by().values("group_id")
 
 
 def _of_links(links: QuerySet[MappingRole]) -> Among:
@@ -614,7 +619,7 @@ def accounts_with_keys(
     if _has_nothing(principal):
         return Slice(())
     asserted = [row.role.id for row in asserted_roles(principal, now=now)]
-    roles = _with_keys(_live_links(principal, now), asserted, door, only)
+    roles = _with_keys(principal, _live_links(principal, now), asserted, door, only)
     accounts = AwsAccount.objects.filter(
         Among(F("id"), Subquery(roles.order_by().values("account_id"))), enabled=True
     )
@@ -651,7 +656,7 @@ def roles_with_keys(
         if row.role.account_id == account_id
     }
     links = _live_links(principal, now).filter(role__account__account_id=account_id)
-    roles = _with_keys(links, named, door, only).filter(
+    roles = _with_keys(principal, links, named, door, only).filter(
         account__account_id=account_id, account__enabled=True
     )
     if after:
@@ -676,7 +681,7 @@ def every_role_with_keys(
         return ()
     named = {row.role.id: row.role for row in asserted_roles(principal, now=now)}
     rows = list(
-        _with_keys(_live_links(principal, now), named, "terminal", only)
+        _with_keys(principal, _live_links(principal, now), named, "terminal", only)
         .filter(account__enabled=True)
         .order_by("account__name", "account__account_id", "name")
         .values_list(*_ROLE, "account_id", "account__alias")
@@ -693,10 +698,17 @@ def _known(after: tuple[str, ...], length: int) -> tuple[str, ...]:
 
 
 def _with_keys(
-    links: QuerySet[MappingRole], asserted: Collection[UUID], door: Door, only: UUID | None
+    principal: Principal,
+    links: QuerySet[MappingRole],
+    asserted: Collection[UUID],
+    door: Door,
+    only: UUID | None,
 ) -> QuerySet[AwsRole]:
     """The roles whose keys one of these links can give at this door, and the asserted ones."""
-    by_links = Q(_of_links(links.filter(mapping__allow_keys=True))) & ~Q(trust=ASSERTED)
+    # Not joined: PostgreSQL would rather read all mappings of the company.
+    with_keys = Mapping.objects.filter(allow_keys=True, group_id__in=_held_groups(principal))
+    given = links.filter(Among(F("mapping_id"), Subquery(with_keys.order_by().values("id"))))
+    by_links = Q(_of_links(given)) & ~Q(trust=ASSERTED)
     by_word = Q(id__in=list(asserted))
     roles = AwsRole.objects.filter(by_links | by_word if asserted else by_links, enabled=True)
     if door == "device_code":
