@@ -168,7 +168,9 @@ def expire_due(now: datetime) -> int:
     person may not use Daypass with them any more."""
     over = _end_all(Q(ends_at__lte=now), Terminal.Ended.EXPIRED, now, most=BATCH)
     fetched = TerminalToken.objects.filter(terminal=OuterRef("pk"), kind=TerminalToken.Kind.REFRESH)
-    never = Q(created_at__lt=now - NEVER_FETCHED) & ~Q(kind=Terminal.Kind.SCRIPT) & Q(~Exists(fetched))
+    never = (
+        Q(created_at__lt=now - NEVER_FETCHED) & ~Q(kind=Terminal.Kind.SCRIPT) & Q(~Exists(fetched))
+    )
     over += _end_all(never, Terminal.Ended.EXPIRED, now, most=BATCH)
     shut = (
         Q(person__is_active=False) | ~Q(person__epoch=F("epoch")) | Q(person__provider__isnull=True)
