@@ -10,11 +10,14 @@ from uuid import UUID
 from accounts.identity import Principal
 from broker.entitlements import queries
 from broker.entitlements.queries import RoleRow
-from broker.entitlements.rules import Allowed, Door, RoleFacts
+from broker.entitlements.rules import Allowed, Door, NextStep, Refused, RoleFacts
 
 PAGE = 2000
 FIRST = 6
 """Accounts that stand open on the page; the others are folded under them."""
+
+LATER = (NextStep.USE_ALLOWED_NETWORK, NextStep.WAIT, NextStep.ASK_PROVIDER)
+"""What changes without a new sign-in: a client keeps the one by which it was let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class AccountReach:
 class Reach:
     """Roles that a client gets keys for, by account. kept_back: sensitive roles that this door does not give.
 
-    later: roles that are refused just now (a network, a time, a second factor), and may be given at another time.
+    later: roles that are refused just now and may be given to the same client at another time or place.
     """
 
     roles: int
@@ -56,12 +59,12 @@ def reach_of(principal: Principal, door: Door, now: datetime) -> Reach:
     kept_back: list[RoleFacts] = []
     later = 0
     for row in _every_role(principal, now):
-        if door == "device_code" and row.role.sensitive:
+        if isinstance(row.keys, Refused):
+            later += row.keys.next_step in LATER
+        elif door == "device_code" and row.role.sensitive:
             kept_back.append(row.role)
-        elif isinstance(row.keys, Allowed):
-            given.append(row.role)
         else:
-            later += 1
+            given.append(row.role)
     return Reach(
         roles=len(given),
         accounts=tuple(

@@ -77,6 +77,24 @@ def test_the_page_says_who_asks_for_what_and_until_when(browser, developer, page
     assert not Terminal.objects.exists()
 
 
+def test_the_page_counts_what_the_program_gets_and_nothing_else(
+    browser, developer, group, payments, page_text
+):
+    make.mapping(group, make.role("Auditor", of=payments), allow_keys=False)
+    make.mapping(group, make.role("OnCall", of=payments), require_mfa=True)
+    make.mapping(group, make.role("Operator", of=payments), networks=["192.0.2.0/24"])
+
+    text = page_text(browser.get(asked()))
+
+    assert "Get keys for 1 role in 1 account" in text
+    assert "and for 1 more when its conditions are met" in text
+    assert "Auditor" not in text and "OnCall" not in text
+
+
+def test_who_gets_no_keys_is_told_so(browser, page_text):
+    assert "no role of yours gives keys" in page_text(browser.get(asked()))
+
+
 def test_yes_sends_a_code_to_the_program_that_asked(browser, developer, ada):
     registration = registered()
     page = asked(registration)
