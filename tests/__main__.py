@@ -1,6 +1,7 @@
 """`make test`: every check and every test, one after the other, with one summary at the end.
 
-`python -m tests` runs all stages; `python -m tests checks` (or sqlite, postgresql, journeys, interop) runs those named.
+`python -m tests` runs all stages; `python -m tests checks` (or sqlite, postgresql, journeys, interop, clients) those
+that are named.
 With CI=true nothing may be left out: a missing browser, a missing provider or a skipped test is a failure.
 """
 
@@ -87,7 +88,7 @@ def checks() -> Outcome:
 
 
 def sqlite() -> Outcome:
-    return pytest("sqlite", ["-m", "not journey and not interop", "-n", WORKERS], {})
+    return pytest("sqlite", ["-m", "not journey and not interop and not client", "-n", WORKERS], {})
 
 
 def postgresql() -> Outcome:
@@ -121,7 +122,7 @@ def postgresql() -> Outcome:
         apart = [f"--ignore=tests/{name}" for name in elsewhere]
         return pytest(
             "postgresql",
-            ["-m", "not journey and not interop", "-n", WORKERS, *apart],
+            ["-m", "not journey and not interop and not client", "-n", WORKERS, *apart],
             {"DATABASE_URL": server.url},
         )
     finally:
@@ -151,6 +152,22 @@ def interop() -> Outcome:
     if absent and not outcome.failed:
         outcome.note = f"{outcome.passed} passed; left out: {', '.join(absent)}"
     return outcome
+
+
+def clients() -> Outcome:
+    """AWS's clients that come from PyPI and npm; `python -m tests.clients` tries the others as well."""
+    from tests.clients.parts import missing
+
+    without_browser = no_chromium()
+    if without_browser is not None:
+        return without_browser
+    absent = missing()
+    for name, reason in absent.items():
+        say(f"  {'FAILED' if CI else 'Left out'}: {name}: {reason}")
+    if absent:
+        return Outcome(failed=len(absent)) if CI else Outcome(note="left out: no clients")
+    files = [f"tests/clients/test_{name}.py" for name in ("sdks", "machines", "sso_util")]
+    return pytest("clients", ["-m", "client", *files], {})
 
 
 def no_chromium() -> Outcome | None:
@@ -200,6 +217,7 @@ STAGES: dict[str, tuple[str, Callable[[], Outcome]]] = {
     "postgresql": ("Tests on PostgreSQL", postgresql),
     "journeys": ("Journeys: a real browser against the whole demo", journeys),
     "interop": ("Interoperability: other people's identity providers, in a browser", interop),
+    "clients": ("AWS's own clients, unmodified, against the whole demo", clients),
 }
 
 

@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.journey)
         if "interop" in item.path.parts:
             item.add_marker(pytest.mark.interop)
+        if "clients" in item.path.parts:
+            item.add_marker(pytest.mark.client)
 
 
 @pytest.fixture
