@@ -68,6 +68,15 @@ def test_it_greets_with_one_address_and_the_cast(demo):
         assert secret not in demo.greeting
 
 
+def test_it_lets_the_header_of_aws_clients_through(demo):
+    url = f"http://localhost:{demo.stage.port}/aws/header-test"
+
+    with_it = requests.get(url, headers={"x-amz-sso_bearer_token": "something"}, timeout=30).json()
+    without = requests.get(url, timeout=30).json()
+
+    assert with_it["arrived"] != without["arrived"]
+
+
 def test_everything_runs_as_a_process_of_its_own_and_answers_on_loopback_only(demo):
     assert all(program(demo, name) for name in PROGRAMS)
 
