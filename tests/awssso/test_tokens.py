@@ -360,6 +360,27 @@ def test_a_script_token_is_good_for_what_was_asked_and_never_longer_than_its_ter
     assert refused(lambda: use(short, kinds=["access"])) is Fault.UNAUTHORIZED
 
 
+@pytest.mark.parametrize(
+    ("kind", "flow", "word"),
+    [
+        ("sso", "browser", "aws sso login"),
+        ("login", "browser", "aws login"),
+        ("script", "portal", "new token"),
+    ],
+)
+def test_who_is_refused_is_told_what_to_do_for_another_of_its_kind(ada, kind, flow, word):
+    terminal = let_in(ada, kind=kind, flow=flow)
+    token = services.give_script_token(terminal, seconds=60, now=timezone.now())
+    services.end(
+        terminal.pk, because=Terminal.Ended.PERSON, actor=Actor.task("x"), now=timezone.now()
+    )
+
+    with pytest.raises(WireError, match=word):
+        services.bearer(token, ["script"], HERE, now=timezone.now())
+    with pytest.raises(WireError, match="new token"):
+        services.bearer("made up", ["script"], HERE, now=timezone.now())
+
+
 # --- The person behind it
 
 

@@ -12,7 +12,13 @@ from broker.awssso.models import Terminal
 from broker.awssso.wire import Failure, Fault, WireError
 from broker.errors import DaypassError
 
+_AGAIN = {
+    Terminal.Kind.SSO: "Run `aws sso login` again.",
+    Terminal.Kind.LOGIN: "Run `aws login` again.",
+    Terminal.Kind.SCRIPT: "Make a new token on the page Terminal of Daypass.",
+}
 SIGN_IN_AGAIN = "Run `aws sso login` (or `aws login`) again."
+"""Where it is not known what the sign-in was."""
 
 
 class NotAllowed(DaypassError):
@@ -82,5 +88,6 @@ def invalid(message: str) -> WireError:
     return WireError(Failure(Fault.INVALID_GRANT, message))
 
 
-def lower() -> str:
-    return SIGN_IN_AGAIN[0].lower() + SIGN_IN_AGAIN[1:]
+def again(kind: str) -> str:
+    """What a person does to get another terminal of this kind."""
+    return _AGAIN.get(Terminal.Kind(kind), SIGN_IN_AGAIN)

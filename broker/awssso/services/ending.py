@@ -13,7 +13,7 @@ from broker.audit.rules import Kind
 from broker.audit.services import NOBODY, Actor, Entry, record_all
 from broker.awssso import rules
 from broker.awssso.models import DeviceRequest, Terminal, TerminalToken, UsedProof
-from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, about, invalid, subject_of
+from broker.awssso.services.common import Asker, about, again, invalid, subject_of
 from broker.awssso.wire import WireError
 
 TERMINALS_KEPT = timedelta(days=90)
@@ -146,7 +146,9 @@ def reused(terminal: Terminal, what: str, now: datetime) -> WireError:
                 )
             ]
         )
-    return invalid(f"This {what} was used before, so Daypass ended the sign-in. {SIGN_IN_AGAIN}")
+    return invalid(
+        f"This {what} was used before, so Daypass ended the sign-in. {again(terminal.kind)}"
+    )
 
 
 def _ending(

@@ -13,8 +13,8 @@ from accounts.identity import Principal, proof_from_json
 from accounts.queries import principal_of
 from broker.audit.services import Actor
 from broker.awssso import queries, rules
-from broker.awssso.models import Terminal
-from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, NotAllowed, allowed
+from broker.awssso.models import Terminal, TerminalToken
+from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, NotAllowed, again, allowed
 from broker.awssso.services.ending import end
 from broker.awssso.wire import Failure, Fault, WireError
 
@@ -38,13 +38,17 @@ def bearer(token: str, kinds: Collection[str], asker: Asker, *, now: datetime) -
     """
     found = queries.token_by(rules.digest(token))
     if found is None or found[0] not in kinds:
-        raise _unauthorized("This sign-in is not known to Daypass. " + SIGN_IN_AGAIN)
+        scripts = [*kinds] == [TerminalToken.Kind.SCRIPT]
+        raise _unauthorized(
+            "This token is not known to Daypass. "
+            + (again(Terminal.Kind.SCRIPT) if scripts else SIGN_IN_AGAIN)
+        )
     _, expires_at, terminal = found
     refused = _over_because(terminal, now)
     if refused:
         raise _unauthorized(refused)
     if now >= expires_at:
-        raise _unauthorized("This sign-in is over. " + SIGN_IN_AGAIN)
+        raise _unauthorized("This sign-in is over. " + again(terminal.kind))
     principal = _holder(terminal, asker, now)
     if isinstance(principal, str):
         raise _unauthorized(principal)
@@ -72,9 +76,9 @@ def _over_because(terminal: Terminal, now: datetime) -> str:
             Terminal.Ended.REUSED: "This terminal was ended because one of its tokens was used twice.",
             Terminal.Ended.SHUT: "You may not use Daypass with this sign-in any more.",
         }.get(Terminal.Ended(terminal.ended_because or "expired"), "This sign-in is over.")
-        return f"{why} {SIGN_IN_AGAIN}"
+        return f"{why} {again(terminal.kind)}"
     if now >= terminal.ends_at:
-        return f"This sign-in is over. {SIGN_IN_AGAIN}"
+        return f"This sign-in is over. {again(terminal.kind)}"
     return ""
 
 
@@ -94,21 +98,23 @@ def _holder(terminal: Terminal, asker: Asker, now: datetime) -> Principal | str:
         or not provider.enabled
     ):
         end(terminal.pk, because=Terminal.Ended.SHUT, actor=Actor.task("terminals"), now=now)
-        return f"You may not use Daypass with this sign-in any more. {SIGN_IN_AGAIN}"
+        return f"You may not use Daypass with this sign-in any more. {again(terminal.kind)}"
     policy = queries.policy_of(provider.pk)
     try:
         allowed(policy, terminal.kind, terminal.flow)
     except NotAllowed as refused:
         return refused.message
     if policy.longest and now >= terminal.created_at + policy.longest:
-        return f"Your administrators allow no sign-in for as long as this one. {SIGN_IN_AGAIN}"
+        return (
+            f"Your administrators allow no sign-in for as long as this one. {again(terminal.kind)}"
+        )
     principal = principal_of(person, proof, address=asker.address, relay=terminal.relay)
     if principal.groups and all(
         group.fresh_until is not None and group.fresh_until <= now for group in principal.groups
     ):
         return (
             "Your groups were last confirmed too long ago, when you signed in at your company. "
-            + SIGN_IN_AGAIN
+            + again(terminal.kind)
         )
     return principal
 

@@ -13,7 +13,7 @@ from django.views.decorators.debug import sensitive_variables
 from broker.awssso import rules
 from broker.awssso.models import Terminal, TerminalToken
 from broker.awssso.rules import Rotation
-from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, invalid, lower
+from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, again, invalid
 from broker.awssso.services.ending import reused
 from broker.awssso.services.holding import unusable_because
 from broker.awssso.wire import WireError
@@ -112,14 +112,16 @@ def _exchange(
     if token.used_at is not None:
         return reused(terminal, "code", now)
     if now >= token.expires_at:
-        return invalid("This sign-in code is over: it is good for a minute. " + SIGN_IN_AGAIN)
+        return invalid(
+            "This sign-in code is over: it is good for a minute. " + again(terminal.kind)
+        )
     fits = (
         terminal.client_digest == client_digest
         and token.bound.get("redirect_uri") == redirect_uri
         and rules.proves(verifier, str(token.bound.get("challenge", "")))
     )
     if not fits:
-        return invalid("This sign-in code was given to another client. " + SIGN_IN_AGAIN)
+        return invalid("This sign-in code was given to another client. " + again(terminal.kind))
     refused = unusable_because(terminal, now)
     if refused:
         return invalid(refused)
@@ -175,7 +177,7 @@ def _rotate(
     if decided is Rotation.REUSED:
         return reused(terminal, "refresh token", now)
     if terminal.client_digest != client_digest or terminal.key_thumbprint != key_thumbprint:
-        return invalid("This sign-in belongs to another client. " + SIGN_IN_AGAIN)
+        return invalid("This sign-in belongs to another client. " + again(terminal.kind))
     refused = unusable_because(terminal, now)
     if refused:
         return invalid(refused)
@@ -190,9 +192,7 @@ def _rotate(
         ).update(used=F("used") + 1)
         decided = Rotation.SIBLING if won else Rotation.ENOUGH
     if decided is Rotation.ENOUGH:
-        return invalid(
-            "Too many programs renew this sign-in at once. Try again in a moment, or " + lower()
-        )
+        return invalid("Too many programs renew this sign-in at once. Try again in a moment.")
     return give_pair(terminal, now)
 
 
