@@ -23,7 +23,7 @@ from tests.awssso.site import ACCOUNT, REDIRECT, ROLE, Site
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, _sts_server):  # noqa: F811
-    made = Site(tmp_path_factory.mktemp("restarts"), sts=_sts_server.url)
+    made = Site(tmp_path_factory.mktemp("restarts"), sts=_sts_server.url, processes=1)
     yield made
     made.stop()
 
