@@ -373,6 +373,8 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
     empty = "Nothing here yet."
     intro = ""
     add_title = ""
+    list_title = ""
+    """What the menu calls the list, where that is not the plural of what is in it."""
 
     def form_class(self, request: HttpRequest, obj: Any) -> type[ServiceForm]:
         """The form of this object, or with None of a new one. It declares every field that it asks."""
@@ -442,7 +444,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         extra = {
-            "title": capfirst(str(self.opts.verbose_name_plural)),
+            "title": self.list_title or capfirst(str(self.opts.verbose_name_plural)),
             "empty": self.empty,
             "intro": self.intro,
             "choices": _choices.get(self.opts.label_lower, []),

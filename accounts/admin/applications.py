@@ -31,8 +31,7 @@ class RelayApplicationForm(ServiceForm):
         required=False,
         max_length=400_000,
         widget=forms.Textarea(attrs={"rows": 6, "class": "typed", "spellcheck": "false"}),
-        help_text="The SAML metadata of the AWS application at the provider: its entity id and certificates are read. "
-        "Empty: what was read before stays.",
+        help_text="The SAML metadata of the AWS application at the provider: its entity id and certificates are read.",
     )
     start_url = forms.CharField(
         label="Where its sign-in begins",
@@ -62,7 +61,10 @@ class RelayApplicationForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        metadata = self.fields["metadata_xml"]
+        metadata.required = self.instance._state.adding
         if not self.instance._state.adding:
+            metadata.help_text = f"{metadata.help_text} Empty: what was read before stays."
             self.fields["provider"].disabled = True
             self.initial.update(
                 provider=self.instance.provider_id,

@@ -75,6 +75,7 @@ class FindingAdmin(DetailAdmin):
     list_filter = ("state", "kind")
     search_fields = ("name", "account_id__startswith", "arn__exact")
     search_help_text = "Name, account id or ARN"
+    list_title = "Found in AWS"
     intro = (
         "Accounts of the organisation, and roles whose trust names this Daypass. Taking one into the catalogue gives "
         "nobody a right yet."

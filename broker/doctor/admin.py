@@ -166,6 +166,7 @@ class TrustCheckAdmin(DetailAdmin):
     list_select_related = ("role__account",)
     search_fields = ("role__name", "role__account__name", "role__account__account_id__startswith")
     search_help_text = "Role, account or id"
+    list_title = "Doctor"
     intro = "What was found when each role was last tried for real."
     empty = "Press “Try it now” on the page of a role, or run manage.py doctor --all."
     ordering = ("-at",)

@@ -56,4 +56,4 @@ class SigningKey(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.purpose} key {self.kid[:8]}"
+        return f"{self.purpose.upper()} key {self.kid[:8]}"

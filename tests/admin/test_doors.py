@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib import admin
 from django.test import Client
@@ -210,3 +212,12 @@ def test_a_form_from_another_site_is_refused(ada):
     answer = client.post("/admin/broker/environment/add/", {"name": "Production"})
 
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("listed", "title"), [("finding", "Found in AWS"), ("trustcheck", "Doctor")]
+)
+def test_a_list_is_called_what_the_menu_calls_it(admin_client, listed, title):
+    page = admin_client.get(f"/admin/broker/{listed}/").content.decode()
+
+    assert re.search(r"<h1[^>]*>\s*([^<]*?)\s*</h1>", page)[1] == title

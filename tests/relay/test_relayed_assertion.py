@@ -765,6 +765,43 @@ def test_the_admin_connects_it_and_says_what_the_application_has_to_be_told(saml
     assert browser.get("/admin/accounts/relayapplication/", secure=True).status_code == 200
 
 
+def test_a_new_application_needs_its_metadata_and_a_known_one_keeps_it(saml_row, aws_app):
+    from tests.admin.conftest import browser_at_origin
+    from tests.admin.conftest import sign_in as admin_sign_in
+
+    browser = admin_sign_in(
+        browser_at_origin(), make.person("root", at=make.provider(), is_staff=True)
+    )
+    form = {
+        "provider": str(saml_row.pk),
+        "metadata_xml": "",
+        "start_url": "https://idp.example/start/aws",
+        "partition": "aws",
+        "enabled": "on",
+    }
+
+    bare = browser.post("/admin/accounts/relayapplication/add/", form, secure=True)
+    assert "metadata_xml" in bare.context["adminform"].form.errors
+    browser.post(
+        "/admin/accounts/relayapplication/add/",
+        {**form, "metadata_xml": aws_app.metadata},
+        secure=True,
+    )
+    made = RelayApplication.objects.get()
+    later = browser.post(
+        f"/admin/accounts/relayapplication/{made.pk}/change/",
+        {**form, "start_url": "https://idp.example/start/other"},
+        secure=True,
+    )
+
+    assert later.status_code == 302
+    made.refresh_from_db()
+    assert (made.start_url, made.entity_id) == (
+        "https://idp.example/start/other",
+        aws_app.entity_id,
+    )
+
+
 @pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn", "aws-eusc"])
 def test_each_partition_has_its_own_addresses_and_name(partition):
     others = {"aws", "aws-us-gov", "aws-cn", "aws-eusc"} - {partition}

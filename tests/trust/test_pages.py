@@ -200,9 +200,20 @@ def test_a_setting_that_no_policy_can_name_breaks_no_page(admin_client, payments
     assert "two words" in get(admin_client, role=role.pk).content.decode()
 
 
-def test_nothing_chosen_or_known_is_told(admin_client):
-    for chosen in ({}, {"role": "x"}, {"account": "-1"}, {"account": "9" * 40}):
-        assert "nothing to set up" in get(admin_client, **chosen).content.decode()
+def test_nothing_chosen_leads_to_where_it_is_chosen(admin_client):
+    page = get(admin_client).content.decode()
+
+    assert "Choose what to set up." in page
+    assert f'href="{reverse("admin:broker_awsaccount_changelist")}"' in page
+    assert "Nothing to take away yet" not in page
+    for unknown in ({"role": "x"}, {"account": "-1"}, {"account": "9" * 40}):
+        assert "Choose what to set up." in get(admin_client, **unknown).content.decode()
+
+
+def test_an_account_without_roles_is_told_to_have_nothing_to_set_up(admin_client):
+    account = make.account("Empty")
+
+    assert "nothing to set up" in get(admin_client, account=account.pk).content.decode()
 
 
 def test_hostile_names_are_text_on_the_page(admin_client):
