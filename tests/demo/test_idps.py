@@ -9,7 +9,9 @@ import secrets
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,7 +24,10 @@ from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
 from broker.demo.cast import PASSWORD
 from broker.demo.stage import set_stage
-from tests.servers import ROOT, free_port, wait_for_port
+from tests.servers import ROOT, free_port
+
+PATIENCE = 60
+"""Seconds for one answer: on a machine that has much else to do."""
 
 
 class Idps:
@@ -50,7 +55,7 @@ class Idps:
         return {"strict": True, "sp": sp, "security": security, **changes}
 
     def auth(self, path: str = "acs", get=None, post=None, **changes) -> OneLogin_Saml2_Auth:
-        metadata = requests.get(f"{self.stage.idp}/saml/metadata", timeout=10).content
+        metadata = requests.get(f"{self.stage.idp}/saml/metadata", timeout=PATIENCE).content
         idp = OneLogin_Saml2_IdPMetadataParser.parse(metadata)["idp"]
         where = {
             "https": "off",
@@ -63,7 +68,7 @@ class Idps:
 
     def sign_in(self, browser: requests.Session, url: str, login: str, *, mfa=False):
         """Follow the way of a browser until something is posted back or the visitor is sent away."""
-        page = browser.get(url, timeout=20)
+        page = browser.get(url, timeout=PATIENCE)
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         form = {
             "csrfmiddlewaretoken": token[1],
@@ -72,16 +77,26 @@ class Idps:
             "password": PASSWORD,
             **({"mfa": "on"} if mfa else {}),
         }
-        answer = browser.post(page.url, data=form, allow_redirects=False, timeout=20)
+        answer = browser.post(page.url, data=form, allow_redirects=False, timeout=PATIENCE)
         return browser.get(
-            f"{self.stage.idp}{answer.headers['Location']}", allow_redirects=False, timeout=20
+            f"{self.stage.idp}{answer.headers['Location']}", allow_redirects=False, timeout=PATIENCE
         )
 
 
 @pytest.fixture(scope="module")
 def idps(tmp_path_factory):
-    stage = set_stage(tmp_path_factory.mktemp("idps") / "stage", port=free_port())
-    other = set_stage(tmp_path_factory.mktemp("other") / "stage", port=free_port())
+    with ExitStack() as ending:
+        yield start(tmp_path_factory, ending)
+
+
+def start(folders, ending: ExitStack, *, tries: int = 3) -> Idps:
+    """The providers, once they answer as themselves.
+
+    Their ports are chosen before they listen there, and on a busy machine somebody else may be quicker: then it is
+    begun anew with others.
+    """
+    stage = set_stage(folders.mktemp("idps") / "stage", port=free_port())
+    other = set_stage(folders.mktemp("other") / "stage", port=free_port())
     running = Idps(
         stage,
         (other.idp_folder / "key.pem").read_text(),
@@ -99,9 +114,14 @@ def idps(tmp_path_factory):
         def log_message(self, *_):
             pass
 
-    server = HTTPServer(("127.0.0.1", stage.port), Daypass)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with (stage.logs / "idps.log").open("wb") as log:
+    with ExitStack() as started:
+        # With a thread for each connection, so that nobody who connects and says nothing keeps the providers waiting.
+        server = ThreadingHTTPServer(("127.0.0.1", stage.port), Daypass)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        started.callback(server.server_close)
+        started.callback(server.shutdown)
+        log = started.enter_context((stage.logs / "idps.log").open("wb"))
         process = subprocess.Popen(
             [sys.executable, "-m", "broker.demo.idp"],
             cwd=ROOT,
@@ -109,14 +129,30 @@ def idps(tmp_path_factory):
             stdout=log,
             stderr=log,
         )
-    try:
-        wait_for_port(stage.idp_port, process, seconds=60)
-        yield running
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        server.shutdown()
-        server.server_close()
+        started.callback(process.wait, timeout=PATIENCE)
+        started.callback(process.terminate)
+        if answers(stage, process):
+            ending.push(started.pop_all())
+            return running
+    assert tries > 1, (stage.logs / "idps.log").read_text()
+    return start(folders, ending, tries=tries - 1)
+
+
+def answers(stage, process) -> bool:
+    """Both answer, and it is they who do; False when their process has ended."""
+    until = time.monotonic() + 2 * PATIENCE
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            discovery = requests.get(
+                f"{stage.idp}/.well-known/openid-configuration", timeout=PATIENCE
+            )
+            metadata = requests.get(f"{stage.idp}/saml/metadata", timeout=PATIENCE)
+            if discovery.json()["issuer"] == stage.idp and stage.idp in metadata.text:
+                return process.poll() is None
+        except (requests.RequestException, ValueError, KeyError):
+            pass
+        time.sleep(0.1)
+    return False
 
 
 def posted(answer: requests.Response) -> dict[str, str]:
@@ -173,7 +209,7 @@ def test_a_request_that_was_changed_after_signing_is_refused(idps):
 def test_a_contractor_is_not_vouched_for_by_the_staff_provider(idps):
     browser = requests.Session()
     url = idps.auth().login()
-    page = browser.get(url, timeout=20)
+    page = browser.get(url, timeout=PATIENCE)
 
     assert "Aiko Tanaka" not in page.text
     assert "Maya Lindqvist" in page.text
@@ -182,11 +218,11 @@ def test_a_contractor_is_not_vouched_for_by_the_staff_provider(idps):
 def test_signing_out_at_daypass_ends_the_session_here(idps):
     browser = requests.Session()
     assert idps.sign_in(browser, idps.auth().login(), "maya").status_code == 200
-    assert "signed in as Maya" in browser.get(f"{idps.stage.idp}/", timeout=10).text
+    assert "signed in as Maya" in browser.get(f"{idps.stage.idp}/", timeout=PATIENCE).text
 
     asking = idps.auth("sls")
     url = asking.logout(name_id="nw-1001", return_to="state-2")
-    answer = browser.get(url, allow_redirects=False, timeout=10)
+    answer = browser.get(url, allow_redirects=False, timeout=PATIENCE)
     query = {
         name: values[0]
         for name, values in parse_qs(urlsplit(answer.headers["Location"]).query).items()
@@ -196,7 +232,7 @@ def test_signing_out_at_daypass_ends_the_session_here(idps):
 
     assert not receiving.get_errors(), receiving.get_last_error_reason()
     assert query["RelayState"] == "state-2"
-    assert "not signed in" in browser.get(f"{idps.stage.idp}/", timeout=10).text
+    assert "not signed in" in browser.get(f"{idps.stage.idp}/", timeout=PATIENCE).text
 
 
 # --- OpenID Connect
@@ -216,7 +252,7 @@ def authorization(idps, verifier: str, **changes) -> str:
         **changes,
     }
     discovered = requests.get(
-        f"{idps.stage.idp}/.well-known/openid-configuration", timeout=10
+        f"{idps.stage.idp}/.well-known/openid-configuration", timeout=PATIENCE
     ).json()
     return requests.Request("GET", discovered["authorization_endpoint"], params=query).prepare().url
 
@@ -231,7 +267,7 @@ def redeem(idps, code: str, verifier: str) -> requests.Response:
             "code_verifier": verifier,
         },
         auth=("daypass", idps.stage.secrets["DEMO_OIDC_CLIENT_SECRET"]),
-        timeout=10,
+        timeout=PATIENCE,
     )
 
 
@@ -244,7 +280,7 @@ def test_an_id_token_says_who_from_which_groups_and_how(idps, mfa, methods):
     query = parse_qs(urlsplit(answer.headers["Location"]).query)
     tokens = redeem(idps, query["code"][0], verifier).json()
     keys = KeySet.import_key_set(
-        requests.get(f"{idps.stage.idp}/.well-known/jwks.json", timeout=10).json()
+        requests.get(f"{idps.stage.idp}/.well-known/jwks.json", timeout=PATIENCE).json()
     )
     claims = jwt.decode(tokens["id_token"], keys, algorithms=["RS256"]).claims
 
@@ -270,7 +306,7 @@ def test_everybody_is_asked_at_every_sign_in(idps):
     browser = requests.Session()
     idps.sign_in(browser, authorization(idps, secrets.token_urlsafe(48)), "aiko")
 
-    again = browser.get(authorization(idps, secrets.token_urlsafe(48)), timeout=10)
+    again = browser.get(authorization(idps, secrets.token_urlsafe(48)), timeout=PATIENCE)
 
     assert "Who are you today?" in again.text
 
@@ -278,18 +314,18 @@ def test_everybody_is_asked_at_every_sign_in(idps):
 def test_a_wrong_password_does_not_sign_in(idps):
     browser = requests.Session()
     url = authorization(idps, secrets.token_urlsafe(48))
-    page = browser.get(url, timeout=10)
+    page = browser.get(url, timeout=PATIENCE)
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)[1]
 
     answer = browser.post(
         page.url,
         data={"csrfmiddlewaretoken": token, "next": "/", "login": "aiko", "password": "guess"},
-        timeout=10,
+        timeout=PATIENCE,
     )
 
     assert answer.status_code == 400
     assert "do not belong together" in answer.text
-    assert "not signed in" in browser.get(f"{idps.stage.idp}/", timeout=10).text
+    assert "not signed in" in browser.get(f"{idps.stage.idp}/", timeout=PATIENCE).text
 
 
 def test_its_cookies_are_not_daypass_s(idps):

@@ -9,6 +9,7 @@ from typing import Any
 def _fill() -> None:
     from allauth.account.models import EmailAddress
     from allauth.idp.oidc.models import Client
+    from django.contrib.auth.hashers import make_password
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
@@ -22,10 +23,13 @@ def _fill() -> None:
     if read(stamp) == sign:
         return
     call_command("migrate", interactive=False, verbosity=0)
+    password = make_password(
+        PASSWORD
+    )  # everybody's, and printed at the start: one hash is enough, and slow enough
     for person in CAST:
         user, new = User.objects.get_or_create(username=person.login)
         if new:
-            user.set_password(PASSWORD)
+            user.password = password
         user.first_name, _, user.last_name = person.name.partition(" ")
         user.email = person.email
         user.save()
@@ -83,9 +87,9 @@ def _warm_up(worker: Any) -> None:
     """pysaml2 takes two seconds to import; nobody should wait for that at their first sign-in."""
     import threading
 
-    from broker.demo.idp.saml import _configuration
+    from broker.demo.idp.saml import import_pysaml2
 
-    threading.Thread(target=_configuration, args=("",), daemon=True).start()
+    threading.Thread(target=import_pysaml2, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ _DSIG = "http://www.w3.org/2000/09/xmldsig#"
 PASSWORD_CONTEXT = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"  # noqa: S105
 MFA_CONTEXT = "https://refeds.org/profile/mfa"
 
+PATIENCE = 20
+"""Seconds for Daypass's metadata: the first request of a busy machine's demo takes its time."""
+
 
 class _Refused(Exception):
     """A message that the identity provider does not accept; the text says why."""
@@ -42,6 +45,7 @@ class _Refused(Exception):
 
 @require_GET
 def metadata(request: HttpRequest) -> HttpResponse:
+    import_pysaml2()
     from saml2 import md
     from saml2.metadata import do_idpsso_descriptor
 
@@ -111,6 +115,7 @@ def single_sign_on(request: HttpRequest) -> HttpResponse:
 @require_GET
 def single_logout(request: HttpRequest) -> HttpResponse:
     """A signed LogoutRequest by redirect -> the session here ends -> a signed LogoutResponse."""
+    import_pysaml2()
     from saml2 import BINDING_HTTP_REDIRECT
 
     if "SAMLResponse" in request.GET:
@@ -154,13 +159,28 @@ def _key() -> str:
     return (current_stage().idp_folder / "key.pem").read_text(encoding="utf-8")
 
 
+_importing = threading.Lock()
+
+
+def import_pysaml2() -> None:
+    """All of it that is used, in one go and by one thread: it takes seconds on a busy machine, and modules that import
+    each other may be met half done by a second thread that does so meanwhile. Called before any other import of it."""
+    with _importing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pysaml2 still looks for a cipher mode that moved
+        import saml2.config
+        import saml2.md
+        import saml2.metadata
+        import saml2.s_utils
+        import saml2.saml
+        import saml2.server  # noqa: F401
+
+
 def _configuration(partner: str) -> Any:
     """pysaml2's configuration; partner: Daypass's metadata as text, "" for none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pysaml2 still looks for a cipher mode that moved
-        from saml2 import BINDING_HTTP_REDIRECT
-        from saml2.config import IdPConfig
-        from saml2.saml import NAMEID_FORMAT_PERSISTENT
+    import_pysaml2()
+    from saml2 import BINDING_HTTP_REDIRECT
+    from saml2.config import IdPConfig
+    from saml2.saml import NAMEID_FORMAT_PERSISTENT
 
     stage = current_stage()
     return IdPConfig().load(
@@ -200,6 +220,7 @@ _servers_lock = threading.Lock()
 
 
 def _server(partner: str) -> Any:
+    import_pysaml2()
     from saml2.server import Server
 
     with _servers_lock:
@@ -215,7 +236,7 @@ def _daypass() -> tuple[str, Any]:
     Daypass's metadata is read anew each time, as its key may have changed. Raises _Refused.
     """
     address = f"{current_stage().origin}/saml/{STAFF}/metadata/"
-    answer = requests.get(address, timeout=5)
+    answer = requests.get(address, timeout=PATIENCE)
     if answer.status_code != 200:
         raise _Refused(f"{address} answers {answer.status_code}")
     server = _server(answer.text)
