@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.core import signing
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
@@ -33,8 +33,11 @@ from broker.awssso.pages import (
     answering_failures,
     asker_of,
     is_fresh,
+    may_lead_to,
     person_of,
     sitting_of,
+    to_sign_in,
+    until_of,
 )
 from broker.awssso.queries import policy_of
 from broker.awssso.reach import reach_of
@@ -93,7 +96,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     except CannotGoOn as error:
         return render(request, "terminal/cannot_go_on.html", {"error": error}, status=400)
     if request.principal is None:  # type: ignore[attr-defined]
-        return _to_sign_in(request, wanted.here)
+        return to_sign_in(request, wanted.here)
     principal, sitting = person_of(request), sitting_of(request)
     if request.method == "POST" and request.POST.get("answer") == "yes":
         return _let_in(request, wanted, principal, sitting, now)
@@ -112,10 +115,10 @@ def authorize(request: HttpRequest) -> HttpResponse:
             "here": wanted.here,
             "asker": asker_of(request),
             "reach": reach_of(principal, "terminal", now),
-            "until": _until(principal, sitting, now),
+            "until": until_of(principal, sitting, now),
         },
     )
-    return _may_lead_to(response, wanted.redirect_uri)
+    return may_lead_to(response, wanted.redirect_uri)
 
 
 @sensitive_variables("code")
@@ -202,28 +205,6 @@ def _registered(client_id: str, now: datetime) -> Registration:
         ) from None
 
 
-def _may_lead_to(response: HttpResponse, redirect_uri: str) -> HttpResponse:
-    """Let the form of this page lead to the client. Browsers apply form-action to what a form's answer redirects to.
-
-    The source of a policy cannot name an IPv6 address (CSP3 section 2.3.1), so that one is let through by scheme.
-    """
-    parts = urlsplit(redirect_uri)
-    source = "http:" if parts.hostname == "::1" else f"http://{parts.netloc}"
-    response._csp_update = {"form-action": [source]}  # type: ignore[attr-defined]
-    return response
-
-
-def _to_sign_in(request: HttpRequest, page: str, *, fresh: bool = False) -> HttpResponse:
-    url = sign_in_url(page, fresh=fresh)
-    over = getattr(request, "session_over", "")
-    return HttpResponseRedirect(url + (f"&over={over}" if over else ""))
-
-
-def _until(principal: Principal, sitting: Sitting, now: datetime) -> datetime:
-    longest = policy_of(principal.proof.provider_id).longest
-    return min(sitting.ends, now + longest) if longest else sitting.ends
-
-
 # --- Device codes: a computer that has no browser
 
 TICKET_SALT = "awssso.device"
@@ -240,7 +221,7 @@ def device(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     here = reverse("device")
     if request.principal is None:  # type: ignore[attr-defined]
-        return _to_sign_in(request, here, fresh=True)
+        return to_sign_in(request, here, fresh=True)
     principal, sitting = person_of(request), sitting_of(request)
     policy = policy_of(principal.proof.provider_id)
     allowed(policy, Terminal.Kind.SSO, Terminal.Flow.DEVICE)
@@ -282,7 +263,7 @@ def _review_device(
             "asker": asker,
             "elsewhere": any(not _same(one, asker.address) for one in from_where),
             "reach": reach_of(principal, "device_code", now),
-            "until": _until(principal, sitting, now),
+            "until": until_of(principal, sitting, now),
             "ticket": signing.dumps(
                 [str(found.id), str(principal.person_id), sitting.line], salt=TICKET_SALT
             ),

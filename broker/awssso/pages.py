@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, cast
+from urllib.parse import urlsplit
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 
 from accounts import browser
 from accounts.identity import Principal
 from accounts.network import client_address
+from accounts.places import sign_in_url
 from accounts.services import relay_reference
 from broker.audit.services import Actor, new_reference, under_reference
+from broker.awssso.queries import policy_of
 from broker.awssso.rules import clean
 from broker.awssso.services import Asker
 from broker.errors import BadInput, DaypassError
@@ -118,3 +121,27 @@ def is_fresh(principal: Principal, sitting: Sitting, now: datetime) -> bool:
     """
     told = principal.proof.at if principal.proof.at_told else sitting.began
     return now - told <= FRESH
+
+
+def may_lead_to(response: HttpResponse, redirect_uri: str) -> HttpResponse:
+    """Let the form of this page lead to the client. Browsers apply form-action to what a form's answer redirects to.
+
+    The source of a policy cannot name an IPv6 address (CSP3 section 2.3.1), so that one is let through by scheme.
+    """
+    parts = urlsplit(redirect_uri)
+    source = "http:" if parts.hostname == "::1" else f"http://{parts.netloc}"
+    response._csp_update = {"form-action": [source]}  # type: ignore[attr-defined]
+    return response
+
+
+def to_sign_in(request: HttpRequest, page: str, *, fresh: bool = False) -> HttpResponse:
+    """To the sign-in and back to this page, which was read with care; an ended session is told why it ended."""
+    url = sign_in_url(page, fresh=fresh)
+    over = getattr(request, "session_over", "")
+    return HttpResponseRedirect(url + (f"&over={over}" if over else ""))
+
+
+def until_of(principal: Principal, sitting: Sitting, now: datetime) -> datetime:
+    """When what is let in now will end at the latest."""
+    longest = policy_of(principal.proof.provider_id).longest
+    return min(sitting.ends, now + longest) if longest else sitting.ends

@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path, reverse
 from django.utils import timezone
@@ -23,7 +23,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.identity import Principal
 from accounts.places import is_page, sign_in_url
-from broker.awssso import queries, rules, services, signin
+from broker.awssso import rules, services, signin
 from broker.awssso.doors import Call, door, gently
 from broker.awssso.models import Terminal
 from broker.awssso.pages import (
@@ -31,8 +31,11 @@ from broker.awssso.pages import (
     answering_failures,
     asker_of,
     is_fresh,
+    may_lead_to,
     person_of,
     sitting_of,
+    to_sign_in,
+    until_of,
 )
 from broker.awssso.services import LetIn
 from broker.awssso.signin import CannotGoOn, Given, Wanted
@@ -64,9 +67,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     except CannotGoOn as error:
         return render(request, "terminal/cannot_go_on.html", {"error": error}, status=400)
     if request.principal is None:  # type: ignore[attr-defined]
-        over = getattr(request, "session_over", "")
-        url = sign_in_url(here, fresh=wanted.remote)
-        return HttpResponseRedirect(url + (f"&over={over}" if over else ""))
+        return to_sign_in(request, here, fresh=wanted.remote)
     principal, sitting = person_of(request), sitting_of(request)
     signin.check_policy(principal.proof.provider_id, asker_of(request).address, wanted.flow)
     if wanted.remote and not is_fresh(principal, sitting, now):
@@ -122,13 +123,12 @@ def _ask(
 ) -> HttpResponse:
     """The question, or why there is nothing to ask."""
     allowed = isinstance(decision, Allowed)
-    longest = queries.policy_of(principal.proof.provider_id).longest
     this = f"{here}&{urlencode({'role': str(role.id)})}"
     context: dict[str, Any] = {
         "wanted": wanted,
         "here": here,
         "role": role,
-        "until": min(sitting.ends, now + longest) if longest else sitting.ends,
+        "until": until_of(principal, sitting, now),
         "asker": asker_of(request),
         "refused": None if allowed else decision,
     }
@@ -136,7 +136,7 @@ def _ask(
         context["sign_in"] = sign_in_url(this, fresh=True)
     response = render(request, "terminal/login.html", context, status=200 if allowed else 403)
     if not wanted.remote:
-        _may_lead_to(response, wanted.redirect_uri)
+        may_lead_to(response, wanted.redirect_uri)
     return response
 
 
@@ -215,16 +215,6 @@ def _role_id(text: str) -> UUID | None:
 def _back(wanted: Wanted, **answer: str) -> str:
     """The listener's address with an answer."""
     return f"{wanted.redirect_uri}?{urlencode({**answer, 'state': wanted.state})}"
-
-
-def _may_lead_to(response: HttpResponse, redirect_uri: str) -> None:
-    """Let the form of this page lead to the client: browsers apply form-action to what a form's answer redirects to.
-
-    The source of a policy cannot name an IPv6 address (CSP3 section 2.3.1), so that one is let through by scheme.
-    """
-    parts = urlsplit(redirect_uri)
-    source = "http:" if parts.hostname == "::1" else f"http://{parts.netloc}"
-    response._csp_update = {"form-action": [source]}  # type: ignore[attr-defined]
 
 
 @require_safe
