@@ -53,6 +53,7 @@ class Setup:
 
     config: Config
     text: str
+    shown: int
     guides: tuple[Guide, ...]
     place: Place
     template: str
@@ -74,7 +75,7 @@ def setup_context(request: HttpRequest, principal: Principal, now: datetime) -> 
     except BadInput as error:
         naming, problem = Names(), error.message
     here = place()
-    roles = _roles(principal, now)
+    roles = _roles(principal, now, most=SHOWN + 1)
     made = profiles.config(here, roles, person=principal.handle, naming=naming)
     first = made.profiles[0] if made.profiles else "NAME"
     example = next((role for role in roles if naming.of(role) == first), None)
@@ -85,7 +86,8 @@ def setup_context(request: HttpRequest, principal: Principal, now: datetime) -> 
     return {
         "setup": Setup(
             config=made,
-            text=made.text if len(made.profiles) <= SHOWN else "",
+            text=made.text if len(roles) <= SHOWN else "",
+            shown=SHOWN,
             guides=profiles.guides(here, first, example),
             place=here,
             template=naming.template,
@@ -189,9 +191,14 @@ def _plain(text: str, status: int) -> HttpResponse:
     )
 
 
-def _roles(principal: Principal, now: datetime, only: UUID | None = None) -> list[ProfileRole]:
-    """Every role of which the person may have keys, also those that need another network, time or second factor."""
-    found = entitlements.every_role_with_keys(principal, only=only, now=now)
+def _roles(
+    principal: Principal, now: datetime, only: UUID | None = None, *, most: int | None = None
+) -> list[ProfileRole]:
+    """Every role of which the person may have keys, also those that need another network, time or second factor.
+
+    most: the first so many.
+    """
+    found = entitlements.every_role_with_keys(principal, only=only, most=most, now=now)
     return [_as_profile(role, alias) for role, alias in found]
 
 

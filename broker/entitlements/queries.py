@@ -671,11 +671,11 @@ def roles_with_keys(
 
 
 def every_role_with_keys(
-    principal: Principal, *, only: UUID | None = None, now: datetime
+    principal: Principal, *, only: UUID | None = None, most: int | None = None, now: datetime
 ) -> tuple[tuple[RoleFacts, str], ...]:
     """What `accounts_with_keys` and `roles_with_keys` list for a client let in by a browser, with each account's alias.
 
-    Four queries, and those of asserted roles.
+    most: only so many, the first by account and name. Three queries, and those of asserted roles.
     """
     if _has_nothing(principal):
         return ()
@@ -684,7 +684,7 @@ def every_role_with_keys(
         _with_keys(principal, _live_links(principal, now), named, "terminal", only)
         .filter(account__enabled=True)
         .order_by("account__name", "account__account_id", "name")
-        .values_list(*_ROLE, "account_id", "account__alias")
+        .values_list(*_ROLE, "account_id", "account__alias")[:most]
     )
     mapped = _decided(principal, [row[:-1] for row in rows if row[0] not in named], now, "terminal")
     told = {row.role.id: row.role for row in mapped} | named

@@ -198,6 +198,26 @@ def test_the_name_of_a_private_address_is_not_called_either(server, settings, mo
     assert server.paths == []
 
 
+def test_our_own_address_may_be_a_private_one(server, settings):
+    """The operator alone says where that is. What listens here speaks no TLS, so the call fails, but later."""
+    settings.DAYPASS_PRIVATE_PROVIDERS = []
+    url = f"https://127.0.0.1:{server.server_port}/"
+
+    told = problem(lambda: outbound.get_json(url, "It", ours=True))
+
+    assert "not a public address" not in told
+    assert "not a public address" in problem(lambda: outbound.get_json(url, "It"))
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "224.0.0.1"])
+def test_not_even_as_our_own_address_a_cloud_s_metadata_is_called(settings, host):
+    settings.DAYPASS_PRIVATE_PROVIDERS = []
+
+    assert "not a public address" in problem(
+        lambda: outbound.get_json(f"https://{host}/", "It", ours=True)
+    )
+
+
 def test_only_the_listed_port_of_a_private_host_is_called(server, settings):
     settings.DAYPASS_PRIVATE_PROVIDERS = ["127.0.0.1:1"]
 

@@ -444,6 +444,7 @@ def test_with_very_many_roles_the_page_stays_small_and_the_file_is_whole(daypass
     text = browser.get("/terminal/config").content
 
     assert len(page) < 100_000
+    assert b"more than 60 profiles" in page
     assert text.count(b"\n[profile ") == 202
 
 
