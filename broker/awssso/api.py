@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts import throttle
 from accounts.places import sign_in_url
+from broker.audit.services import Actor
 from broker.awssso.doors import Call, in_sso_words
 from broker.awssso.models import Terminal
 from broker.awssso.services import Bearer
@@ -25,6 +26,7 @@ from broker.entitlements.queries import AccountBrief, Slice
 from broker.entitlements.rules import Ask, Door, NextStep, Refused, RoleFacts
 from broker.errors import AwsError, DaypassError
 from broker.handover.machines import MachineKeys, get_machine_keys
+from broker.sessions import services as sessions
 
 KEYS, LISTS = 600, 1200
 """How often a terminal may ask in a minute: every command of a script asks for keys of its own."""
@@ -100,6 +102,14 @@ def keys_of(bearer: Bearer, call: Call, role_id: UUID) -> MachineKeys:
         raise WireError(failure_of(error, call.request_id)) from error
     if isinstance(given, Refused):
         raise WireError(refusal(given, ask, terminal, call.request_id))
+    if not Terminal.objects.filter(pk=terminal.pk, ended_at__isnull=True).exists():
+        # AWS may take seconds to answer, and nothing leaves for a terminal that was ended meanwhile (threats.md R18).
+        sessions.end(given.session_id, Actor.task("terminals"), call.now)
+        raise WireError(
+            Failure(
+                Fault.UNAUTHORIZED, "This terminal was ended while AWS was asked. Sign in again."
+            )
+        )
     return given
 
 

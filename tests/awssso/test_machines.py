@@ -183,6 +183,22 @@ def test_without_a_script_token_nobody_gets_anything(
     assert sts_stand_in.requests == []
 
 
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "unknown"])
+def test_whoever_comes_with_a_dead_token_is_told_where_to_make_another(
+    daypass, developer, token, ended
+):
+    if ended:
+        Terminal.objects.update(ended_at=timezone.now(), ended_because="person")
+
+    status, _, answer = fetch(
+        daypass, "/api/process", f"Bearer {token if ended else 'nobodys'}", **HERE
+    )
+
+    assert (status, answer["code"]) == (401, "UnauthorizedException")
+    assert f"{daypass.url}/terminal/" in answer["message"]
+    assert "aws sso login" not in answer["message"]
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_the_token_of_a_signed_in_cli_is_no_script_token(
     daypass, ada, developer, sts_stand_in, door

@@ -20,6 +20,7 @@ from accounts.models import ConsumedMessage, ProviderSession, RelayApplication, 
 from accounts.services.relaying import relay_reference
 from accounts.throttle import Count
 from broker.audit.models import AuditEvent
+from broker.entitlements import queries
 from broker.entitlements.drafts import FieldErrors, RoleDraft
 from broker.entitlements.services import register_role
 from broker.errors import BadInput, KeyUnavailable
@@ -576,6 +577,45 @@ def test_nobody_of_another_provider_asks_there(application, role, db):
     bob = make.person("bob")
 
     assert sign_in(bob).post("/relay/acme/", secure=True).status_code == 404
+
+
+# --- What programs are told
+
+
+def test_programs_are_told_of_named_roles_beside_mapped_ones_as_long_as_it_lasts(
+    ada, app, aws, role, account, saml_row
+):
+    relayed(ada, app.answer())
+    person = RelayedAssertion.objects.get().session.person
+    group = make.group(at=saml_row)
+    make.membership(person, group)
+    make.mapping(
+        group,
+        make.role("Administrator", of=account),
+        make.role("Zoologist", of=account),
+        make.role("Elsewhere", of=make.account("Another")),
+    )
+    who = make.principal(
+        person,
+        signed_in=make.proof(of=saml_row),
+        relay=relay_reference(ada.session.session_key),
+    )
+    way = {"door": "terminal", "most": 100}
+
+    def listed(now, **more):
+        found = queries.roles_with_keys(who, account.account_id, now=now, **way | more)
+        return [one.name for one in found.rows]
+
+    now = timezone.now()
+    accounts = queries.accounts_with_keys(who, now=now, **way)
+    assert {one.account_id for one in accounts.rows} >= {account.account_id}
+    assert len(accounts.rows) == 2
+    assert listed(now) == ["Administrator", "Developer", "Zoologist"]
+    assert listed(now, only=role.pk) == ["Developer"]
+    assert listed(now + timedelta(minutes=10)) == ["Administrator", "Zoologist"]
+    role.sensitive = True
+    role.save()
+    assert listed(now, door="device_code") == ["Administrator", "Zoologist"]
 
 
 # --- What is kept
