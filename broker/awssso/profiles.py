@@ -35,6 +35,7 @@ MOST_MERGED = 100_000
 
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 _ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+_ALIAS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 _REGION = re.compile(r"[a-z]{2,8}(-[a-z]+)+-\d{1,2}", re.ASCII)
 _FIELD = re.compile(r"\{(\w*)\}", re.ASCII)
 _BETWEEN = re.compile(r"[A-Za-z0-9_/.@:+-]*", re.ASCII)
@@ -150,11 +151,11 @@ def names(template: str) -> Names:
 def _account_slug(role: ProfileRole) -> str:
     """Letters, digits and hyphens that belong to this account alone.
 
-    An alias is one account's in all of AWS. Names are not: those bear the account id, always, and not only when a
-    second account of that name is there.
+    An alias is one account's in all of AWS, as long as it is none that IAM would not take. Names are not: those bear
+    the account id, always, and not only when a second account of that name is there.
     """
-    alias = _slug(role.account_alias)
-    if alias and not re.search(r"(^|-)\d{12}$", alias, re.ASCII):
+    alias = role.account_alias
+    if _ALIAS.fullmatch(alias) and not re.search(r"(^|-)\d{12}$", alias, re.ASCII):
         return alias
     return "-".join(
         part for part in (_slug(role.account_name)[:40].strip("-"), role.account_id) if part

@@ -235,7 +235,8 @@ def test_a_template_that_could_give_two_roles_one_name_or_break_the_file_is_refu
 role_names = st.text("abAB19+=,.@-_", min_size=1, max_size=8)
 account_names = st.text(min_size=1, max_size=20)
 aliases = st.one_of(
-    st.just(""), st.from_regex(r"[a-z][a-z0-9]{0,3}(-[a-z0-9]{1,3}){0,2}", fullmatch=True)
+    st.sampled_from(["", "Pay", "pay", "p.ay", "p-ay", "x-111122223333", "111122223334"]),
+    st.from_regex(r"[a-z][a-z0-9]{0,3}(-[a-z0-9]{1,3}){0,2}", fullmatch=True),
 )
 ids = st.sampled_from(["111122223333", "111122223334", "000000000001"])
 templates = st.sampled_from(
