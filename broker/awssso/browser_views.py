@@ -98,6 +98,9 @@ def authorize(request: HttpRequest) -> HttpResponse:
     if request.principal is None:  # type: ignore[attr-defined]
         return to_sign_in(request, wanted.here)
     principal, sitting = person_of(request), sitting_of(request)
+    # What is let in now would be sent here again at once.
+    if rules.all_stale(principal.groups, now):
+        return to_sign_in(request, wanted.here, fresh=True)
     if request.method == "POST" and request.POST.get("answer") == "yes":
         return _let_in(request, wanted, principal, sitting, now)
     if request.method == "POST":

@@ -13,6 +13,8 @@ from enum import Enum
 from ipaddress import ip_address, ip_network
 from unicodedata import category
 
+from accounts.identity import GroupRef
+
 REDIRECT_PATH = "/oauth/callback"
 
 _LOOPBACK = re.compile(
@@ -144,7 +146,14 @@ def polls_too_fast(polls: int, polled_at: datetime | None, interval: int, now: d
     return timedelta() <= now - polled_at < timedelta(seconds=interval) - POLL_TOLERANCE
 
 
-# --- Networks and texts
+# --- Groups, networks and texts
+
+
+def all_stale(groups: Sequence[GroupRef], now: datetime) -> bool:
+    """Whether everything that is known of somebody's groups was confirmed too long ago to count."""
+    return bool(groups) and all(
+        group.fresh_until is not None and group.fresh_until <= now for group in groups
+    )
 
 
 def in_networks(address: str, networks: Sequence[str]) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from datetime import timedelta
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from django.utils import timezone
 
+from accounts import places
 from accounts import services as accounts
 from accounts.events import SignedOut, announce
 from accounts.models import Membership
@@ -464,6 +466,41 @@ def test_what_was_stale_serves_again_after_a_new_sign_in_confirmed_it(ada):
 
     Membership.objects.update(confirmed_at=timezone.now())
     assert use(tokens)
+
+
+def test_whose_groups_are_all_stale_lets_nothing_in_before_a_new_sign_in(ada):
+    stale(ada)
+
+    with pytest.raises(NotAllowed, match="Sign in to Daypass again"):
+        let_in(ada)
+
+
+def test_the_page_of_a_client_leads_to_a_new_sign_in_where_groups_are_stale(ada):
+    registration, _ = register()
+    page = "/authorize?" + urlencode(
+        {
+            "response_type": "code",
+            "client_id": registration.id,
+            "redirect_uri": REDIRECT,
+            "state": "s" * 36,
+            "code_challenge_method": "S256",
+            "scopes": "sso:account:access",
+            "code_challenge": pkce()[1],
+        }
+    )
+    browser = sign_in(ada)
+    assert browser.get(page, secure=True).status_code == 200
+    stale(ada)
+
+    for answer in (
+        browser.get(page, secure=True),
+        browser.post(page, {"answer": "yes"}, secure=True),
+    ):
+        assert answer.status_code == 302
+        assert answer["Location"].startswith("/sign-in/")
+        assert "fresh=1" in answer["Location"]
+        assert places.find(parse_qs(urlsplit(answer["Location"]).query)["to"][0]) == page
+    assert not Terminal.objects.exists()
 
 
 def test_a_person_without_groups_gets_an_answer_and_no_role():

@@ -109,9 +109,7 @@ def _holder(terminal: Terminal, asker: Asker, now: datetime) -> Principal | str:
             f"Your administrators allow no sign-in for as long as this one. {again(terminal.kind)}"
         )
     principal = principal_of(person, proof, address=asker.address, relay=terminal.relay)
-    if principal.groups and all(
-        group.fresh_until is not None and group.fresh_until <= now for group in principal.groups
-    ):
+    if rules.all_stale(principal.groups, now):
         return (
             "Your groups were last confirmed too long ago, when you signed in at your company. "
             + again(terminal.kind)

@@ -61,6 +61,11 @@ def let_in(
             "The local account reaches no AWS role, so there is nothing to let in.",
             code="local_account",
         )
+    if rules.all_stale(principal.groups, now):
+        raise NotAllowed(
+            "Your groups were last confirmed too long ago. Sign in to Daypass again first.",
+            code="groups_stale",
+        )
     policy = queries.policy_of(principal.proof.provider_id)
     allowed(policy, wish.kind, wish.flow)
     if wish.flow == Terminal.Flow.DEVICE:
