@@ -1,4 +1,4 @@
-"""The doors for programs that speak no sign-in protocol, under what nobody would send: a token for scripts or nothing."""
+"""The doors for programs that speak no sign-in protocol, under what nobody would send; and with tokens of others."""
 
 from __future__ import annotations
 
