@@ -619,7 +619,7 @@ def accounts_with_keys(
     if _has_nothing(principal):
         return Slice(())
     asserted = [row.role.id for row in asserted_roles(principal, now=now)]
-    roles = _with_keys(principal, _live_links(principal, now), asserted, door, only)
+    roles = _with_keys(_links_with_keys(principal, now), asserted, door, only)
     accounts = AwsAccount.objects.filter(
         Among(F("id"), Subquery(roles.order_by().values("account_id"))), enabled=True
     )
@@ -655,8 +655,10 @@ def roles_with_keys(
         for row in asserted_roles(principal, now=now)
         if row.role.account_id == account_id
     }
-    links = _live_links(principal, now).filter(role__account__account_id=account_id)
-    roles = _with_keys(principal, links, named, door, only).filter(
+    links = _live_links(principal, now).filter(
+        role__account__account_id=account_id, mapping__allow_keys=True
+    )
+    roles = _with_keys(links, named, door, only).filter(
         account__account_id=account_id, account__enabled=True
     )
     if after:
@@ -681,7 +683,7 @@ def every_role_with_keys(
         return ()
     named = {row.role.id: row.role for row in asserted_roles(principal, now=now)}
     rows = list(
-        _with_keys(principal, _live_links(principal, now), named, "terminal", only)
+        _with_keys(_links_with_keys(principal, now), named, "terminal", only)
         .filter(account__enabled=True)
         .order_by("account__name", "account__account_id", "name")
         .values_list(*_ROLE, "account_id", "account__alias")[:most]
@@ -697,18 +699,20 @@ def _known(after: tuple[str, ...], length: int) -> tuple[str, ...]:
     return after
 
 
-def _with_keys(
-    principal: Principal,
-    links: QuerySet[MappingRole],
-    asserted: Collection[UUID],
-    door: Door,
-    only: UUID | None,
-) -> QuerySet[AwsRole]:
-    """The roles whose keys one of these links can give at this door, and the asserted ones."""
+def _links_with_keys(principal: Principal, now: datetime) -> QuerySet[MappingRole]:
+    """What gives the person a live right to keys."""
     # Not joined: PostgreSQL would rather read all mappings of the company.
     with_keys = Mapping.objects.filter(allow_keys=True, group_id__in=_held_groups(principal))
-    given = links.filter(Among(F("mapping_id"), Subquery(with_keys.order_by().values("id"))))
-    by_links = Q(_of_links(given)) & ~Q(trust=ASSERTED)
+    return _live_links(principal, now).filter(
+        Among(F("mapping_id"), Subquery(with_keys.order_by().values("id")))
+    )
+
+
+def _with_keys(
+    links: QuerySet[MappingRole], asserted: Collection[UUID], door: Door, only: UUID | None
+) -> QuerySet[AwsRole]:
+    """The roles that one of these links gives at this door, and the asserted ones."""
+    by_links = Q(_of_links(links)) & ~Q(trust=ASSERTED)
     by_word = Q(id__in=list(asserted))
     roles = AwsRole.objects.filter(by_links | by_word if asserted else by_links, enabled=True)
     if door == "device_code":
