@@ -1,4 +1,7 @@
-"""`make test`: every check and every test, one after the other, with one summary at the end.
+"""`make test`: every check and every test, with one summary at the end.
+
+What drives a browser mostly waits, so the journeys run beside the other stages of that kind; each says its piece when
+it has ended.
 
 `python -m tests` runs all stages; `python -m tests checks` (or sqlite, postgresql, journeys, interop, clients) those
 that are named.
@@ -11,11 +14,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI", "").lower() in ("1", "true")
@@ -195,6 +201,8 @@ def pytest(name: str, arguments: list[str], environment: dict[str, str]) -> Outc
         [PYTHON, "-m", "pytest", "-q", f"--junitxml={report}", *arguments],
         cwd=ROOT,
         env=os.environ | environment,
+        stdout=_apart.said,
+        stderr=_apart.said,
     )
     outcome = Outcome()
     if report.exists():
@@ -223,10 +231,55 @@ STAGES: dict[str, tuple[str, Callable[[], Outcome]]] = {
     "clients": ("AWS's own clients, unmodified, against the whole demo", clients),
 }
 
+BESIDE = (("journeys",), ("interop", "clients"))
+
+
+class _Apart(threading.local):
+    """Where a thread's stage says what it has to say: None for the screen."""
+
+    said: IO[str] | None = None
+
+
+_apart = _Apart()
+
 
 def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    to = _apart.said or sys.stdout
+    to.write(f"{text}\n")
+    to.flush()
+
+
+Timed = dict[str, tuple[Outcome, float]]
+
+
+def play(names: Iterable[str]) -> Timed:
+    """These stages, one after the other: how each ended, and its seconds."""
+    outcomes: Timed = {}
+    for name in names:
+        title, stage = STAGES[name]
+        say(f"\n=== {title}")
+        started = time.monotonic()
+        outcomes[name] = (stage(), time.monotonic() - started)
+    return outcomes
+
+
+def play_apart(names: Iterable[str]) -> tuple[Timed, str]:
+    """As `play`, and what was said meanwhile."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        _apart.said = said
+        outcomes = play(names)
+        said.seek(0)
+        return outcomes, said.read()
+
+
+def play_all() -> Timed:
+    outcomes = play(("checks", "sqlite", "postgresql"))
+    with ThreadPoolExecutor(2) as lanes:
+        for lane in [lanes.submit(play_apart, names) for names in BESIDE]:
+            ended, said = lane.result()
+            outcomes |= ended
+            say(said.rstrip())
+    return outcomes
 
 
 def main(names: list[str]) -> int:
@@ -234,12 +287,7 @@ def main(names: list[str]) -> int:
     if unknown:
         say(f"There is no stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}.")
         return 2
-    outcomes: dict[str, tuple[Outcome, float]] = {}
-    for name in names or STAGES:
-        title, stage = STAGES[name]
-        say(f"\n=== {title}")
-        started = time.monotonic()
-        outcomes[name] = (stage(), time.monotonic() - started)
+    outcomes = play(names) if names else play_all()
     say("")
     for name, (outcome, seconds) in outcomes.items():
         counts = f"{outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped"
