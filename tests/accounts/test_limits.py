@@ -451,6 +451,21 @@ def test_an_answer_fetched_by_another_browser_counts_as_bad(saml_row, idp):
     assert (bad, kept) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("code", "counted"), [("provider_disabled", 0), ("saml_refused", 1), ("replayed", 1)]
+)
+def test_what_fails_on_our_side_makes_no_answer_a_bad_one(rf, code, counted):
+    limits.note_kept("acme")
+
+    with pytest.raises(SignInRefused), limits.fetched(rf.get("/"), "acme"):
+        raise SignInRefused(code=code)
+
+    bad, kept = throttle.count(
+        Count("bad-of", "acme", 60, by=0), Count("kept-of", "acme", 60, by=0)
+    )
+    assert (bad, kept) == (counted, 0)
+
+
 def test_one_thread_at_a_time_works_for_a_provider_whose_answers_are_bad(settings, monkeypatch):
     monkeypatch.setattr(limits.Slot, "WAIT", 0.2)
     settings.DAYPASS_WEB_THREADS = 8
