@@ -1,6 +1,6 @@
 """A client that issues all the time sees no failure while the keys change, at an AWS that keeps what it once fetched.
 
-The clock is compressed: a week passes in seconds. AWS is tests/strict_sts.py: it keeps a key set for 23 hours without a
+The clock is compressed: a week passes in seconds. AWS is tests/strict_sts: it keeps a key set for 23 hours without a
 second look, and holds the SAML metadata that an administrator uploads some days after being told.
 """
 
