@@ -38,13 +38,18 @@ format: $(VENV)/dev.stamp ## Put the code into shape
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: clients
+clients: $(VENV)/dev.stamp ## Try every AWS client there is, unmodified, as root with debootstrap (docs/clients.md)
+	@exec $(BIN)/python -m tests.clients
+
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure links and keys per second beside bare STS calls
 	@exec $(BIN)/python -m benchmarks
 
 .PHONY: lock
 lock: $(VENV)/lock.stamp ## Pin the requirements anew, with hashes
-	@for name in requirements requirements-demo requirements-dev; do \
+	@for name in requirements requirements-demo requirements-dev \
+	  tests/clients/requirements tests/clients/requirements-more; do \
 	  echo "$$name.txt"; \
 	  $(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes \
 	    --custom-compile-command "make lock" $(LOCK_FLAGS) $$name.in -o $$name.txt || exit 1; \

@@ -14,6 +14,7 @@ RESULTS = ROOT / "test-results" / "clients.json"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _HERE = re.compile(r"\blocalhost[:-]\d+|127\.0\.0\.1:\d+")
 _ALWAYS_OTHERS = (
+    (re.compile(r"(?s)Browser will not .*?URL:\s+\S+"), ""),
     (re.compile(r"(?i)request ?id:? ?[\w-]{8,}"), "RequestID: …"),
     (re.compile(r"/(?:[\w.-]+/)*home\b"), "~"),
     (re.compile(r"\b\d{4}/\d\d/\d\d \d\d:\d\d:\d\d\b"), "…"),
