@@ -219,7 +219,7 @@ def by_code(
             who = services.bearer(code, (TerminalToken.Kind.CODE,), asker, now=now)
             check_policy(who.principal.proof.provider_id, asker.address, who.terminal.flow)
             keys = _keys(who, proof, asker, now)
-        terminal = services.exchange_code(
+        tokens = services.exchange_code_for_tokens(
             code,
             client_digest=digest,
             redirect_uri=redirect_uri,
@@ -230,11 +230,10 @@ def by_code(
         )
         if keys is None or who is None:
             raise WireError(Failure(Fault.INVALID_GRANT, f"This code is over. {AGAIN}"))
-        tokens = services.give_tokens(terminal, now=now)
     except WireError as error:
         raise _about_code(error) from None
     identity = LoginIdentity(
-        role_arn=keys.role.arn, person=str(terminal.person_id), handle=who.principal.handle
+        role_arn=keys.role.arn, person=str(who.terminal.person_id), handle=who.principal.handle
     )
     return Given(keys, tokens.refresh, mint_identity_token(identity, client_id=client_id, now=now))
 

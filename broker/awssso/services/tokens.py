@@ -67,16 +67,14 @@ def exchange_code(
     verifier: str,
     now: datetime,
     key_thumbprint: str = "",
-    asker: Asker | None = None,
 ) -> Terminal:
     """The terminal of a code, for the first who brings it with its verifier; a second one ends the terminal.
 
     key_thumbprint: kept on the terminal, whose requests have to be signed with that key from now on.
-    asker: kept as who asked, of a client that is first heard of when it brings its code.
     Raises WireError (InvalidGrantException).
     """
     with transaction.atomic():
-        found = _exchange(code, client_digest, redirect_uri, verifier, now, key_thumbprint, asker)
+        found = _exchange(code, client_digest, redirect_uri, verifier, now, key_thumbprint)
     if isinstance(found, WireError):
         raise found
     return found
@@ -84,11 +82,22 @@ def exchange_code(
 
 @sensitive_variables()
 def exchange_code_for_tokens(
-    code: str, *, client_digest: str, redirect_uri: str, verifier: str, now: datetime
+    code: str,
+    *,
+    client_digest: str,
+    redirect_uri: str,
+    verifier: str,
+    now: datetime,
+    key_thumbprint: str = "",
+    asker: Asker | None = None,
 ) -> Tokens:
-    """`exchange_code` and `give_tokens` in one step, so that nothing comes between. Raises WireError."""
+    """`exchange_code` and `give_tokens` in one step, so that nothing comes between. Raises WireError.
+
+    key_thumbprint: kept on the terminal, whose requests have to be signed with that key from now on.
+    asker: kept as who asked, of a client that is first heard of when it brings its code.
+    """
     with transaction.atomic():
-        found = _exchange(code, client_digest, redirect_uri, verifier, now, "")
+        found = _exchange(code, client_digest, redirect_uri, verifier, now, key_thumbprint, asker)
         tokens = found if isinstance(found, WireError) else give_pair(found, now)
     if isinstance(tokens, WireError):
         raise tokens
