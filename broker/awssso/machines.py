@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.views.decorators.debug import sensitive_variables
@@ -25,7 +23,6 @@ from broker.awssso.api_views import LONGEST_TOKEN, STRANGERS, account_of
 from broker.awssso.doors import Call, door, gently, in_sso_faults, in_sso_words
 from broker.awssso.models import TerminalToken
 from broker.awssso.services import Bearer
-from broker.awssso.services.common import SIGN_IN_AGAIN
 from broker.awssso.wire import Answer, Failure, Fault, WireError
 from broker.handover.machines import MachineKeys
 from broker.handover.rules import expiration
@@ -105,11 +102,9 @@ def _bearer(call: Call) -> Bearer:
         )
     try:
         return services.bearer(token, [TerminalToken.Kind.SCRIPT], call.asker, now=call.now)
-    except WireError as refused:
+    except WireError:
         gently("sso-strangers", call.request, most=STRANGERS, fault=Fault.TOO_MANY_REQUESTS)
-        new = f"Make a new token at {settings.DAYPASS_ORIGIN}/terminal/."
-        told = refused.failure.message.replace(SIGN_IN_AGAIN, new)
-        raise WireError(replace(refused.failure, message=told)) from None
+        raise
 
 
 urlpatterns: list[URLPattern] = [
