@@ -16,28 +16,22 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts import throttle
 from accounts.places import sign_in_url
-from broker.audit.services import Actor
 from broker.awssso.doors import Call, in_sso_words
+from broker.awssso.issuing import ask_of, door_of, keys_for
 from broker.awssso.models import Terminal
 from broker.awssso.services import Bearer
 from broker.awssso.wire import Failure, Fault, WireError
 from broker.entitlements import queries as entitlements
 from broker.entitlements.queries import AccountBrief, Slice
-from broker.entitlements.rules import Ask, Door, NextStep, Refused, RoleFacts
+from broker.entitlements.rules import Ask, NextStep, Refused, RoleFacts
 from broker.errors import AwsError, DaypassError
-from broker.handover.machines import MachineKeys, get_machine_keys
-from broker.sessions import services as sessions
+from broker.handover.machines import MachineKeys
 
 KEYS, LISTS = 600, 1200
 """How often a terminal may ask in a minute: every command of a script asks for keys of its own."""
 
 _ENDED = ("person_inactive", "access_ended", "provider_off")
 """Refusals after which only another sign-in helps, if anything does."""
-
-
-def door_of(terminal: Terminal) -> Door:
-    """Through which door its asks come; see `Ask`."""
-    return "device_code" if terminal.flow == Terminal.Flow.DEVICE else "terminal"
 
 
 def accounts(
@@ -47,7 +41,7 @@ def accounts(
     _gently("sso-lists", bearer, LISTS)
     return entitlements.accounts_with_keys(
         bearer.principal,
-        door=door_of(bearer.terminal),
+        door=door_of(bearer.terminal.flow),
         only=bearer.terminal.role_id,
         after=after,
         most=most,
@@ -63,7 +57,7 @@ def roles(
     found = entitlements.roles_with_keys(
         bearer.principal,
         account_id,
-        door=door_of(bearer.terminal),
+        door=door_of(bearer.terminal.flow),
         only=bearer.terminal.role_id,
         after=after,
         most=most,
@@ -94,22 +88,13 @@ def keys(bearer: Bearer, call: Call, account_id: str, role_name: str) -> Machine
 def keys_of(bearer: Bearer, call: Call, role_id: UUID) -> MachineKeys:
     """As `keys`, for a role that is known by its id."""
     terminal = bearer.terminal
-    ask = Ask(role_id, "keys", door=door_of(terminal), terminal=terminal.pk)
-    client = call.asker.user_agent or terminal.client_name
+    ask = ask_of(terminal, role_id)
     try:
-        given = get_machine_keys(bearer.principal, ask, client=client, now=call.now)
+        given = keys_for(bearer, ask, call.asker, now=call.now)
     except DaypassError as error:
         raise WireError(failure_of(error, call.request_id)) from error
     if isinstance(given, Refused):
         raise WireError(refusal(given, ask, terminal, call.request_id))
-    if not Terminal.objects.filter(pk=terminal.pk, ended_at__isnull=True).exists():
-        # AWS may take seconds to answer, and nothing leaves for a terminal that was ended meanwhile (threats.md R18).
-        sessions.end(given.session_id, Actor.task("terminals"), call.now)
-        raise WireError(
-            Failure(
-                Fault.UNAUTHORIZED, "This terminal was ended while AWS was asked. Sign in again."
-            )
-        )
     return given
 
 

@@ -22,13 +22,14 @@ from django.http import QueryDict
 from django.views.decorators.debug import sensitive_variables
 
 from broker.awssso import queries, rules, services
+from broker.awssso.issuing import ask_of, door_of, keys_for
 from broker.awssso.models import Terminal, TerminalToken, UsedProof
 from broker.awssso.rules import Rotation
 from broker.awssso.services import Asker, Bearer, NotAllowed, WireError
 from broker.awssso.wire import Failure, Fault
-from broker.entitlements.rules import Ask, Door, NextStep, Refused
+from broker.entitlements.rules import Door, NextStep, Refused
 from broker.errors import BadInput, DaypassError, SignInRefused
-from broker.handover.machines import MachineKeys, get_machine_keys
+from broker.handover.machines import MachineKeys
 from broker.minting.dpop import KeyProof, LoginIdentity, ProofRefused, mint_identity_token
 
 SAME_DEVICE = "arn:aws:signin:::devtools/same-device"
@@ -179,11 +180,6 @@ def check_policy(provider_id: UUID | None, address: str, flow: str) -> None:
         )
 
 
-def door_of(flow: str) -> Door:
-    """Through which door the keys of such a terminal are asked for."""
-    return "device_code" if flow == Terminal.Flow.DEVICE else "terminal"
-
-
 # --- Tokens
 
 
@@ -298,9 +294,9 @@ def _keys(who: Bearer, proof: KeyProof, asker: Asker, now: datetime) -> MachineK
     terminal = who.terminal
     if terminal.role_id is None:
         raise _denied(INSUFFICIENT, "This sign-in is for no role.")
-    ask = Ask(terminal.role_id, "keys", KEYS_SECONDS, door=door_of(terminal.flow))
+    ask = ask_of(terminal, terminal.role_id, KEYS_SECONDS)
     with _once(proof):
-        found = get_machine_keys(who.principal, ask, client=asker.user_agent, now=now)
+        found = keys_for(who, ask, asker, now=now)
     if isinstance(found, Refused):
         raise WireError(refusal(found))
     return found

@@ -17,6 +17,7 @@ import pytest
 from botocore.credentials import _build_add_dpop_header_handler
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.db import connection
 from django.utils import timezone
 from joserfc.jwk import ECKey
 
@@ -564,6 +565,35 @@ def test_a_renewal_that_failed_costs_the_client_nothing(client, ada, developer, 
     kept = TerminalToken.objects.get(digest=rules.digest(token))
     assert kept.used_at is None
     assert client.ask(refreshToken=token).status == 200
+
+
+def test_a_login_that_ends_while_aws_is_asked_gets_nothing(client, ada, developer, sts_stand_in):
+    terminal, token = signed_in(ada, developer, client)
+    issued = set(Session.objects.values_list("pk", flat=True))
+
+    def end_it(request):
+        Terminal.objects.filter(pk=terminal.pk).update(
+            ended_at=timezone.now(), ended_because="person"
+        )
+        connection.close()
+        return sts_answer(request)
+
+    sts_stand_in.will(end_it)
+
+    reply = client.ask(refreshToken=token)
+
+    assert (reply.status, reply.body["error"]) == (400, "TOKEN_EXPIRED")
+    assert SECRET not in json.dumps(reply.body)
+    assert Session.objects.exclude(pk__in=issued).get().state == "revoked"
+
+
+def test_the_record_of_a_renewal_names_the_terminal(client, ada, developer):
+    terminal, token = signed_in(ada, developer, client)
+    client.ask(refreshToken=token)
+
+    told = AuditEvent.objects.filter(kind="role.authorised").latest("seq")
+
+    assert told.data["terminal"] == str(terminal.pk)
 
 
 def test_tokens_of_the_sso_sign_in_open_nothing_here_nor_the_reverse(
