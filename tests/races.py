@@ -375,9 +375,27 @@ def drop_database(url: str, server_url: str) -> None:
 
 
 def main(words: list[str]) -> int:
+    return on_each_database(
+        words, program="python -m tests.races", about=__doc__, site_on=Site, race=race
+    )
+
+
+def on_each_database(
+    words: list[str],
+    *,
+    program: str,
+    about: str | None,
+    site_on: Callable[[Path, str], Any],
+    race: Callable[..., Any],
+) -> int:
+    """A command that races on SQLite and on PostgreSQL, and says what came of it. 1 when something was wrong.
+
+    site_on: starts what is raced at in a folder, on a database (an address, "" for SQLite). race: (site, rounds, say=)
+    to a result.
+    """
     import tests.environment  # noqa: F401  (the keys that every process of the product is given)
 
-    parser = argparse.ArgumentParser(prog="python -m tests.races", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program, description=about)
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument(
         "--database", choices=["sqlite", "postgresql"], action="append", help="both if not given"
@@ -387,13 +405,15 @@ def main(words: list[str]) -> int:
     for database in arguments.database or ["sqlite", "postgresql"]:
         say(f"{database}: {arguments.rounds} rounds of {AT_ONCE} at once")
         server: Server | None = start_postgres() if database == "postgresql" else None
+        url = empty_database(server.url) if server else ""
         folder = Path(tempfile.mkdtemp(prefix="daypass-races-"))
-        site = Site(folder, empty_database(server.url) if server else "")
+        site = site_on(folder, url)
         try:
             result = race(site, arguments.rounds, say=say)
         finally:
             site.stop()
             if server:
+                drop_database(url, server.url)
                 server.stop()
         say(f"  {result.seconds:.0f} s; winners by kind: {json.dumps(result.winners)}")
         say(f"  others were answered: {json.dumps(dict(sorted(result.losers.items())))}")

@@ -10,26 +10,19 @@ The answers are counted by what clients saw, and again by what the audit log and
 
 from __future__ import annotations
 
-import argparse
-import json
-import shutil
-import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from broker.awssso.rules import digest
 from tests.awssso.abuse import Cli
 from tests.awssso.conformity import Reply
 from tests.awssso.site import REDIRECT, Site
-from tests.races import drop_database, empty_database
-from tests.servers import Server, start_postgres
+from tests.races import on_each_database
 
 AT_ONCE = 8
 WANTED = {
@@ -191,47 +184,13 @@ def race(site: Site, rounds: int, *, say: Callable[[str], None] = lambda text: N
 
 
 def main(words: list[str]) -> int:
-    import tests.environment  # noqa: F401  (the keys that every process of the product is given)
-
-    parser = argparse.ArgumentParser(prog="python -m tests.awssso.races", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument(
-        "--database", choices=["sqlite", "postgresql"], action="append", help="both if not given"
+    return on_each_database(
+        words,
+        program="python -m tests.awssso.races",
+        about=__doc__,
+        site_on=lambda folder, url: Site(folder, database_url=url),
+        race=race,
     )
-    arguments = parser.parse_args(words)
-    failed = False
-    for database in arguments.database or ["sqlite", "postgresql"]:
-        say(f"{database}: {arguments.rounds} rounds of {AT_ONCE} at once")
-        server: Server | None = start_postgres() if database == "postgresql" else None
-        url = empty_database(server.url) if server else ""
-        folder = Path(tempfile.mkdtemp(prefix="daypass-races-"))
-        site = Site(folder, database_url=url)
-        try:
-            result = race(site, arguments.rounds, say=say)
-        finally:
-            site.stop()
-            if server:
-                drop_database(url, server.url)
-                server.stop()
-        say(f"  {result.seconds:.0f} s; winners by kind: {json.dumps(result.winners)}")
-        say(f"  others were answered: {json.dumps(dict(sorted(result.losers.items())))}")
-        say(f"  audit log: {json.dumps(dict(sorted(result.recorded.items())))}")
-        say(
-            f"  begun within {statistics.median(result.spread) * 1000:.2f} ms of each other (median)"
-        )
-        for sentence in result.wrong[:20]:
-            say(f"  WRONG: {sentence}")
-        if result.wrong:
-            say(f"  what was logged: {site.product.logs}")
-            failed = True
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return 1 if failed else 0
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
