@@ -42,6 +42,7 @@ from broker.awssso.pages import (
 from broker.awssso.queries import policy_of
 from broker.awssso.reach import reach_of
 from broker.awssso.registrations import Registration
+from broker.awssso.rules import CannotGoOn
 from broker.awssso.services import LetIn
 from broker.awssso.services.common import allowed, network_allowed
 from broker.awssso.wire import WireError
@@ -57,14 +58,6 @@ PARAMETERS = (
     "scopes",
     "code_challenge",
 )
-
-
-class CannotGoOn(BadInput):
-    """A request to /authorize that is not answered by a redirect. `todo`: what its sender does about it."""
-
-    def __init__(self, message: str, todo: str, *, code: str) -> None:
-        super().__init__(message, code=code)
-        self.todo = todo
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,18 @@ from ipaddress import ip_address, ip_network
 from unicodedata import category
 
 from accounts.identity import GroupRef
+from broker.errors import BadInput
 
 REDIRECT_PATH = "/oauth/callback"
+
+
+class CannotGoOn(BadInput):
+    """A request to a page for clients that is never answered by a redirect. todo: what its sender does about it."""
+
+    def __init__(self, message: str, todo: str, *, code: str) -> None:
+        super().__init__(message, code=code)
+        self.todo = todo
+
 
 _LOOPBACK = re.compile(
     r"http://(127\.0\.0\.1|\[::1\])(?::([1-9][0-9]{0,4}))?" + re.escape(REDIRECT_PATH), re.ASCII

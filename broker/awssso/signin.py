@@ -24,7 +24,7 @@ from django.views.decorators.debug import sensitive_variables
 from broker.awssso import queries, rules, services
 from broker.awssso.issuing import ask_of, door_of, keys_for
 from broker.awssso.models import Terminal, TerminalToken, UsedProof
-from broker.awssso.rules import Rotation
+from broker.awssso.rules import CannotGoOn, Rotation
 from broker.awssso.services import Asker, Bearer, NotAllowed, WireError
 from broker.awssso.wire import Failure, Fault
 from broker.entitlements.rules import Door, NextStep, Refused
@@ -55,14 +55,6 @@ _SIGNS_IN = (NextStep.SIGN_IN_AGAIN, NextStep.USE_MFA, NextStep.ASK_PROVIDER)
 
 
 # --- The browser's page
-
-
-class CannotGoOn(BadInput):
-    """A request to the authorize page that is never answered by a redirect. todo: what its sender does about it."""
-
-    def __init__(self, message: str, todo: str, *, code: str) -> None:
-        super().__init__(message, code=code)
-        self.todo = todo
 
 
 @dataclass(frozen=True, slots=True)

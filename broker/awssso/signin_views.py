@@ -37,8 +37,9 @@ from broker.awssso.pages import (
     to_sign_in,
     until_of,
 )
+from broker.awssso.rules import CannotGoOn
 from broker.awssso.services import LetIn
-from broker.awssso.signin import CannotGoOn, Given, Wanted
+from broker.awssso.signin import Given, Wanted
 from broker.awssso.wire import Answer, Failure, Fault, WireError
 from broker.entitlements.queries import find_roles, load_snapshot
 from broker.entitlements.rules import Allowed, Ask, Decision, NextStep, RoleFacts, decide
