@@ -48,17 +48,22 @@ class SignInRefused:
 
 @dataclass(frozen=True, slots=True)
 class SignedOut:
-    """A person's browser session ended: by themselves, by the provider, or by a limit.
-
-    line: of the browser sessions that this was the last of (`browser.line_of`), "" where that is not known.
-    """
+    """A person's browser session ended: by themselves, by the provider, or by a limit."""
 
     person_id: UUID
     handle: str
     how: str
     address: str
     at: datetime
-    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinesOver:
+    """Lines of browser sessions (`browser.line_of`) that end, all that end together, before their `SignedOut`."""
+
+    lines: tuple[str, ...]
+    how: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ Announcement = (
     SignedIn
     | SignInRefused
     | SignedOut
+    | LinesOver
     | RelayKept
     | StaffChanged
     | ProviderNews

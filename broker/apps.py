@@ -30,8 +30,8 @@ class BrokerConfig(AppConfig):
         events.subscribe(
             events.SignInRefused, switchboard.sign_in_refused, name="audit: sign-in refused"
         )
-        # Before the audit log is locked: whoever ends a terminal locks that first, and then the log.
-        events.subscribe(events.SignedOut, switchboard.terminals_end, name="terminals: signed out")
+        # All of them before the audit log is locked: whoever ends a terminal locks that first, and then the log.
+        events.subscribe(events.LinesOver, switchboard.terminals_end, name="terminals: lines over")
         events.subscribe(events.SignedOut, switchboard.signed_out, name="audit: signed out")
         events.subscribe(events.RelayKept, switchboard.relay_kept, name="audit: relay kept")
         events.subscribe(

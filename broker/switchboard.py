@@ -5,7 +5,7 @@ from __future__ import annotations
 from accounts import events
 from broker.audit.rules import Kind
 from broker.audit.services import NOBODY, Actor, Subject, record
-from broker.awssso.services import end_line
+from broker.awssso.services import end_lines
 
 
 def signed_in(event: events.SignedIn) -> None:
@@ -74,10 +74,10 @@ def signed_out(event: events.SignedOut) -> None:
     )
 
 
-def terminals_end(event: events.SignedOut) -> None:
+def terminals_end(event: events.LinesOver) -> None:
     """Who signs out of the browser signs out what they let in from it; a browser left alone ends nothing else."""
     if event.how not in ("idle", "absolute"):
-        end_line(event.line, event.at)
+        end_lines(event.lines, event.at)
 
 
 def staff_changed(event: events.StaffChanged) -> None:

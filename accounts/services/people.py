@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts.events import (
     Changed,
+    LinesOver,
     SignedIn,
     SignedOut,
     SignInRefused,
@@ -268,11 +269,9 @@ def signed_out(
 ) -> None:
     """Record that a browser session ended, and how."""
     with transaction.atomic():
-        announce(
-            SignedOut(
-                person_id=person_id, handle=handle, how=how, address=address, at=now, line=line
-            )
-        )
+        if line:
+            announce(LinesOver((line,), how, now))
+        announce(SignedOut(person_id=person_id, handle=handle, how=how, address=address, at=now))
 
 
 def break_glass(handle: str, password: str, *, by: By, now: datetime) -> tuple[Person, bool]:

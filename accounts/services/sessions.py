@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
-from accounts.events import SignedOut, announce
+from accounts.events import LinesOver, SignedOut, announce
 from accounts.models import ConsumedMessage, IdentityProvider, Person, ProviderSession
 from broker.errors import SignInRefused as Refused
 
@@ -97,6 +97,9 @@ def end_by_provider(
             meant = meant.filter(index_digest=_digest(index))
         rows = list(meant.select_related("person"))
         _delete([row.session_key for row in rows])
+        lines = tuple({row.line for row in rows if row.line})
+        if lines:
+            announce(LinesOver(lines, how, now))
         for row in rows:
             announce(
                 SignedOut(
@@ -105,7 +108,6 @@ def end_by_provider(
                     how=how,
                     address="",
                     at=now,
-                    line=row.line,
                 )
             )
     return len(rows)

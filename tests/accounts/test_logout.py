@@ -15,7 +15,9 @@ from django.utils import timezone
 from lxml import etree
 from signxml import DigestAlgorithm, SignatureMethod
 
-from accounts import services
+from accounts import events, services
+from accounts.browser import line_of
+from accounts.events import LinesOver, SignedOut
 from accounts.models import Person, ProviderSession
 from broker.audit.models import AuditEvent
 from tests.accounts import web
@@ -305,6 +307,25 @@ def test_who_was_signed_out_can_sign_in_again_at_once(saml_row, idp):
     web.call_back(web.browser(), request(idp, indexes=()))
 
     assert web.is_signed_in(signed_in(idp))
+
+
+def test_the_lines_of_all_browsers_that_end_are_told_of_before_any_sign_out(saml_row, idp):
+    """Whoever ends what hangs on a line locks that first and the audit log afterwards."""
+    lines = {line_of(signed_in(idp).session) for _ in range(3)}
+    told: list[object] = []
+    for kind in (LinesOver, SignedOut):
+        events.subscribe(kind, told.append, name=f"test {kind.__name__}")
+    try:
+        web.call_back(web.browser(), request(idp, indexes=()))
+    finally:
+        for kind in (LinesOver, SignedOut):
+            events._announced.disconnect(sender=kind, dispatch_uid=f"test {kind.__name__}")
+
+    first, *others = told
+    assert isinstance(first, LinesOver)
+    assert set(first.lines) == lines
+    assert len(lines) == 3
+    assert [type(one) for one in others] == [SignedOut] * 3
 
 
 def test_naming_nobody_and_nothing_ends_nothing(saml_row, idp):

@@ -214,7 +214,7 @@ def test_every_end_of_a_device_code_has_its_name(daypass, ada):
 
 def test_a_token_of_a_terminal_that_ended_says_why(daypass, ada):
     terminal, tokens, registration, secret = signed_in_terminal(ada)
-    services.end_line(terminal.line, timezone.now())
+    services.end_lines([terminal.line], timezone.now())
     reply = say(
         daypass,
         TOKEN,

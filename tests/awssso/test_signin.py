@@ -638,7 +638,7 @@ def test_whoever_may_not_use_daypass_any_more_gets_nothing(
                 now=timezone.now(),
             )
         case "line":
-            services.end_line(terminal.line, timezone.now())
+            services.end_lines([terminal.line], timezone.now())
 
     reply = client.ask(refreshToken=token)
 

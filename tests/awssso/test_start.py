@@ -198,7 +198,7 @@ def test_an_access_token_of_a_client_fetches_no_file(daypass, ada):
 def test_an_ended_token_fetches_nothing(daypass, ada, developer):
     terminal = let_in(ada, kind=Terminal.Kind.SCRIPT, flow=Terminal.Flow.PORTAL)
     token = services.give_script_token(terminal, seconds=3600, now=timezone.now())
-    services.end_line("line-of-a-browser", timezone.now())
+    services.end_lines(["line-of-a-browser"], timezone.now())
 
     answer = daypass.browser().get("/terminal/config", headers={"authorization": f"Bearer {token}"})
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts import places
 from accounts import services as accounts
-from accounts.events import SignedOut, announce
+from accounts.events import LinesOver, announce
 from accounts.models import Membership
 from broker.audit.models import AuditEvent
 from broker.audit.services import Actor
@@ -611,17 +611,8 @@ def test_who_signs_out_in_the_browser_ends_what_was_let_in_from_it_and_nothing_e
     other, *_ = signed_in_terminal(ada, line="another-browser")
     without, *_ = signed_in_terminal(ada, line="")
     with transaction.atomic():
-        announce(
-            SignedOut(
-                person_id=ada.pk,
-                handle="ada",
-                how=how,
-                address="",
-                at=timezone.now(),
-                line="this-browser",
-            )
-        )
-        announce(SignedOut(person_id=ada.pk, handle="ada", how=how, address="", at=timezone.now()))
+        announce(LinesOver(("this-browser",), how, timezone.now()))
+        announce(LinesOver(("",), how, timezone.now()))
 
     assert why_not(mine) == ("signed_out" if ends else "")
     assert why_not(other) == why_not(without) == ""

@@ -17,7 +17,7 @@ from broker.awssso.services.devices import (
     room_for_device,
     start_device,
 )
-from broker.awssso.services.ending import clear, disown, end, end_line, expire_due, sign_out
+from broker.awssso.services.ending import clear, disown, end, end_lines, expire_due, sign_out
 from broker.awssso.services.holding import Bearer, bearer
 from broker.awssso.services.letting import LetIn, let_in
 from broker.awssso.services.tokens import (
@@ -45,7 +45,7 @@ __all__ = [
     "deny_device",
     "disown",
     "end",
-    "end_line",
+    "end_lines",
     "exchange_code",
     "exchange_code_for_tokens",
     "exchange_device_code",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -99,11 +100,12 @@ def sign_out(token: str, asker: Asker, *, now: datetime) -> bool:
     )
 
 
-def end_line(line: str, now: datetime) -> int:
-    """End what was let in from the browser sessions of this line, because the person signed out there."""
-    if not line:
+def end_lines(lines: Collection[str], now: datetime) -> int:
+    """End what was let in from the browser sessions of these lines, because somebody signed out there."""
+    known = [line for line in lines if line]
+    if not known:
         return 0
-    return _end_all(Q(line=line), Terminal.Ended.SIGNED_OUT, now)
+    return _end_all(Q(line__in=known), Terminal.Ended.SIGNED_OUT, now)
 
 
 def _end_all(which: Q, because: Terminal.Ended, now: datetime, *, most: int | None = None) -> int:
