@@ -130,7 +130,7 @@ def end(request: HttpRequest, *, how: str, now: datetime) -> None:
     handle = ""
     if person_id is not None:
         handle = Person.objects.filter(pk=person_id).values_list("handle", flat=True).first() or ""
-    drop(request)
+    drop(request, left_alone=how == "idle")
     if handle:
         services.signed_out(
             UUID(str(person_id)),
@@ -142,11 +142,14 @@ def end(request: HttpRequest, *, how: str, now: datetime) -> None:
         )
 
 
-def drop(request: HttpRequest) -> None:
-    """Delete the session with everything in it, whoever it belongs to; what follows begins with a new id."""
+def drop(request: HttpRequest, *, left_alone: bool = False) -> None:
+    """Delete the session with everything in it, whoever it belongs to; what follows begins with a new id.
+
+    left_alone: it ended because nobody used it (`services.forget_session`).
+    """
     key = request.session.session_key
     logout(request)
-    services.forget_session(key)
+    services.forget_session(key, left_alone=left_alone)
 
 
 def spared(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

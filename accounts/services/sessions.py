@@ -18,7 +18,14 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from accounts.events import LinesOver, SignedOut, announce
-from accounts.models import ConsumedMessage, IdentityProvider, Person, ProviderSession
+from accounts.models import (
+    ConsumedMessage,
+    IdentityProvider,
+    Person,
+    ProviderSession,
+    RelayedAssertion,
+    RelayedToken,
+)
 from broker.errors import SignInRefused as Refused
 
 LONGEST_NAME = 512
@@ -65,11 +72,21 @@ def note_session(
         )
 
 
-def forget_session(session_key: str | None) -> None:
-    """The browser session is over, or has another key now: no provider's word concerns it any more."""
-    if session_key:
-        ProviderSession.objects.filter(session_key=session_key).delete()
-        UserSession.objects.filter(session_key=session_key).delete()
+def forget_session(session_key: str | None, *, left_alone: bool = False) -> None:
+    """The browser session is over, or has another key now: no provider's word concerns it any more.
+
+    left_alone: nobody ended it but time. Then what was let in from it goes on, and so does the provider's word on that;
+    what the session kept for AWS goes.
+    """
+    if not session_key:
+        return
+    known = ProviderSession.objects.filter(session_key=session_key)
+    if left_alone:
+        RelayedToken.objects.filter(session__in=known).delete()
+        RelayedAssertion.objects.filter(session__in=known).delete()
+    else:
+        known.delete()
+    UserSession.objects.filter(session_key=session_key).delete()
 
 
 def end_by_provider(
@@ -80,7 +97,7 @@ def end_by_provider(
     how: str,
     now: datetime,
 ) -> int:
-    """End every browser session that the provider means; how many there were.
+    """End every browser session that the provider means, and what was let in from it; how many there were.
 
     subject: the NameID or `sub`; index: the SessionIndex or `sid`; None for what the message does not say. With both,
     both have to fit; without an index, all sessions of the subject end. Naming nothing ends nothing.
@@ -96,11 +113,14 @@ def end_by_provider(
         if index:
             meant = meant.filter(index_digest=_digest(index))
         rows = list(meant.select_related("person"))
+        lived = _living(row.session_key for row in rows)
         _delete([row.session_key for row in rows])
         lines = tuple({row.line for row in rows if row.line})
         if lines:
             announce(LinesOver(lines, how, now))
         for row in rows:
+            if row.session_key not in lived:
+                continue  # it was left alone until it ended, which was told then
             announce(
                 SignedOut(
                     person_id=row.person_id,
@@ -110,15 +130,12 @@ def end_by_provider(
                     at=now,
                 )
             )
-    return len(rows)
+    return len(lived)
 
 
 def clear_over(*, now: datetime) -> int:
     """Delete what is known about browser sessions that are over; how many there were."""
-    store: Any = import_module(settings.SESSION_ENGINE).SessionStore
-    live = store.get_model_class().objects.filter(
-        session_key=OuterRef("session_key"), expire_date__gte=now
-    )
+    live = _sessions().filter(session_key=OuterRef("session_key"), expire_date__gte=now)
     over = ProviderSession.objects.filter(expires_at__lt=now)
     UserSession.objects.filter(
         ~Exists(live) | Q(session_key__in=over.values("session_key"))
@@ -127,10 +144,18 @@ def clear_over(*, now: datetime) -> int:
     return gone
 
 
+def _sessions() -> Any:
+    return import_module(settings.SESSION_ENGINE).SessionStore.get_model_class().objects
+
+
+def _living(session_keys: Iterable[str]) -> frozenset[str]:
+    rows = _sessions().filter(session_key__in=[*session_keys])
+    return frozenset(rows.values_list("session_key", flat=True))
+
+
 def _delete(session_keys: Iterable[str]) -> None:
     keys = list(session_keys)
-    store: Any = import_module(settings.SESSION_ENGINE).SessionStore
-    store.get_model_class().objects.filter(session_key__in=keys).delete()
+    _sessions().filter(session_key__in=keys).delete()
     UserSession.objects.filter(session_key__in=keys).delete()
     ProviderSession.objects.filter(session_key__in=keys).delete()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from urllib.parse import quote, urlsplit
 
@@ -18,11 +20,12 @@ from signxml import DigestAlgorithm, SignatureMethod
 from accounts import events, services
 from accounts.browser import line_of
 from accounts.events import LinesOver, SignedOut
-from accounts.models import Person, ProviderSession
+from accounts.models import Person, ProviderSession, RelayedToken
 from broker.audit.models import AuditEvent
 from tests.accounts import web
 from tests.accounts.conftest import BY
 from tests.accounts.idp_saml import SAML, SAMLP
+from tests.accounts.test_sessions_of_browsers import age
 
 SLS = "https://daypass.test/saml/acme/sls/"
 ATTRIBUTES = {"uid": ["ada"], "groups": ["readers"]}
@@ -309,23 +312,62 @@ def test_who_was_signed_out_can_sign_in_again_at_once(saml_row, idp):
     assert web.is_signed_in(signed_in(idp))
 
 
+@contextmanager
+def heard(*kinds: type) -> Iterator[list[object]]:
+    """What is announced meanwhile, of these kinds, in order."""
+    told: list[object] = []
+    for kind in kinds:
+        events.subscribe(kind, told.append, name=f"test {kind.__name__}")
+    try:
+        yield told
+    finally:
+        for kind in kinds:
+            events._announced.disconnect(sender=kind, dispatch_uid=f"test {kind.__name__}")
+
+
 def test_the_lines_of_all_browsers_that_end_are_told_of_before_any_sign_out(saml_row, idp):
     """Whoever ends what hangs on a line locks that first and the audit log afterwards."""
     lines = {line_of(signed_in(idp).session) for _ in range(3)}
-    told: list[object] = []
-    for kind in (LinesOver, SignedOut):
-        events.subscribe(kind, told.append, name=f"test {kind.__name__}")
-    try:
+
+    with heard(LinesOver, SignedOut) as told:
         web.call_back(web.browser(), request(idp, indexes=()))
-    finally:
-        for kind in (LinesOver, SignedOut):
-            events._announced.disconnect(sender=kind, dispatch_uid=f"test {kind.__name__}")
 
     first, *others = told
     assert isinstance(first, LinesOver)
     assert set(first.lines) == lines
     assert len(lines) == 3
     assert [type(one) for one in others] == [SignedOut] * 3
+
+
+def test_what_was_let_in_from_a_browser_that_was_left_alone_is_meant_by_the_providers_word(
+    saml_row, idp
+):
+    browser = signed_in(idp)
+    line = line_of(browser.session)
+    RelayedToken.objects.create(
+        session=ProviderSession.objects.get(), reference="x", sealed="x", expires_at=timezone.now()
+    )
+    age(browser, seen=timedelta(hours=3))
+    browser.get("/", secure=True)
+    assert endings() == ["idle"]
+    assert not RelayedToken.objects.exists()
+
+    with heard(LinesOver) as told:
+        web.call_back(web.browser(), request(idp))
+
+    assert [one.lines for one in told] == [(line,)]
+    assert endings() == ["idle"]
+    assert not ProviderSession.objects.exists()
+
+
+def test_who_signed_out_is_not_meant_by_the_providers_word_any_more(saml_row, idp):
+    browser = signed_in(idp)
+    browser.post("/sign-out/", secure=True)
+
+    with heard(LinesOver) as told:
+        web.call_back(web.browser(), request(idp))
+
+    assert told == []
 
 
 def test_naming_nobody_and_nothing_ends_nothing(saml_row, idp):
