@@ -66,9 +66,9 @@ WORKER = """
 from broker.serving import PatientWorker
 
 class Quick(PatientWorker):
-    HEAD_SECONDS = 2.5
-    BODY_SECONDS = 2.5
-    ANSWER_SECONDS = 2.5
+    HEAD_SECONDS = 6
+    BODY_SECONDS = 6
+    ANSWER_SECONDS = 6
     GOODBYE_SECONDS = 0.5
 """
 
@@ -129,7 +129,7 @@ def ask(port: int, path: str = "/", *, body: bytes = b"", more: str = "") -> byt
 
 def is_served(port: int) -> bool:
     began = time.monotonic()
-    return ask(port).endswith(b"POST / 0\n") and time.monotonic() - began < 2.2
+    return ask(port).endswith(b"POST / 0\n") and time.monotonic() - began < 5
 
 
 def is_closed(connection: socket.socket, *, within: float) -> bool:
@@ -155,7 +155,7 @@ def test_connections_that_dawdle_hold_no_thread_and_have_an_end(server, beginnin
     slow = [connect(server, beginning) for _ in range(25)]
 
     assert all(is_served(server) for _ in range(5))
-    assert all(is_closed(connection, within=5) for connection in slow)
+    assert all(is_closed(connection, within=15) for connection in slow)
     for connection in slow:
         connection.close()
 
@@ -164,7 +164,7 @@ def test_a_byte_now_and_then_buys_no_time(server):
     began = time.monotonic()
     with connect(server, b"GET / HTTP/1.1\r\nX: ") as connection:
         connection.settimeout(0.1)
-        while time.monotonic() - began < 8:
+        while time.monotonic() - began < 25:
             try:
                 connection.sendall(b"y")
                 if connection.recv(1) == b"":
@@ -176,7 +176,7 @@ def test_a_byte_now_and_then_buys_no_time(server):
         else:
             pytest.fail("it is still open")
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 def test_readers_that_dawdle_hold_no_thread_and_have_an_end(server):
@@ -190,7 +190,7 @@ def test_readers_that_dawdle_hold_no_thread_and_have_an_end(server):
         slow.append(connection)
 
     served = [is_served(server) for _ in range(5)]
-    time.sleep(3)
+    time.sleep(7)
     received = []
     for connection in slow:
         try:

@@ -100,6 +100,7 @@ MAY_REVEAL = {
     ("broker/handover/console.py", "issued.credentials"),
     ("broker/handover/console.py", "vouched.response"),
     ("broker/handover/keys.py", "issued.credentials"),
+    ("broker/handover/machines.py", "issued.credentials"),
     # A borrowed role, for two or three calls of IAM.
     # Tokens signed for AWS (broker.minting), shown to STS alone.
     ("broker/assume/services.py", "_web_identity_token(planned)"),
