@@ -102,7 +102,8 @@ def postgresql() -> Outcome:
 
     server = start_postgres()
     try:
-        # What touches no database of Daypass, or is refused before it, has been tested a minute ago.
+        # What touches no database of Daypass, is refused before it, or stands on services that are tested on both, has
+        # been tested a minute ago.
         elsewhere = (
             "demo",
             "attacks",
@@ -112,7 +113,9 @@ def postgresql() -> Outcome:
             "test_checks.py",
             "test_deployment.py",
             "test_serving.py",
+            "test_parts_away.py",
             "accounts/test_confined.py",
+            "accounts/test_early.py",
             "accounts/test_encryption.py",
             "accounts/test_jose.py",
             "accounts/test_libraries.py",
@@ -121,7 +124,14 @@ def postgresql() -> Outcome:
             "accounts/test_saml_messages.py",
             "accounts/test_saml_metadata.py",
             "accounts/test_shapes.py",
+            "awssso/test_abuse_bodies.py",
+            "awssso/test_api.py",
+            "awssso/test_machines.py",
+            "awssso/test_profiles.py",
+            "awssso/test_profiles_work.py",
             "awssso/test_restarts.py",
+            "awssso/test_signin_page.py",
+            "awssso/test_start.py",
             "awssso/test_wire_clients.py",
             "awssso/test_wire_conformity.py",
             "doctor/test_misconfigurations.py",

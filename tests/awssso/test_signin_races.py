@@ -23,7 +23,7 @@ from tests.awssso.races import AT_ONCE, Runners
 from tests.awssso.site import REDIRECT, Browser, Site, pkce
 from tests.races import drop_database, empty_database
 
-ROUNDS = 6
+ROUNDS = 3
 
 
 @pytest.fixture
