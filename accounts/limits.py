@@ -37,7 +37,7 @@ Handler = Callable[[HttpRequest], HttpResponse]
 ANSWERS_TO_ONE_REQUEST = 20
 """How often answers to the same request are looked at; the second time is somebody who went back in the browser."""
 
-BAD_OF_ADDRESS, BAD_OF_PROVIDER = 60, 120
+BAD_OF_ADDRESS, BAD_OF_PROVIDER = 60, 60
 """Refused answers in a minute that began here, after which an address, or a whole provider, gets the narrow lane."""
 
 FEW_BAD = 10
@@ -46,7 +46,7 @@ FEW_BAD = 10
 LANE = 10
 """Seconds of the narrow lane's window."""
 
-LANE_OF_ADDRESS, LANE_OF_PROVIDER = 10, 30
+LANE_OF_ADDRESS, LANE_OF_PROVIDER = 10, 10
 """Answers in that window which are still read."""
 
 WAIT_A_MINUTE = "Too many attempts from your network. Wait a minute and try again."

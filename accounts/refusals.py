@@ -39,6 +39,9 @@ OF_PROVIDER = 30
 """Refusals at one provider that a process records one by one, in a minute: as many of strangers and as many of people
 who began at Daypass, so that strangers cannot hide these."""
 
+AT_ONCE = 5
+"""Strangers' refusals at one provider that a process records one by one within a second: a write is everybody's."""
+
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -79,12 +82,14 @@ def record(
     address = counted_address(request)
     slug = provider.slug if provider else ""
     refused = throttle.count_in_steps(Count("refused", address, 60))
-    of_address, of_provider = throttle.count_here(
+    of_address, of_provider, at_once = throttle.count_here(
         Count("refusals-noted", address, 60),
         Count("refusals-noted-of", f"{slug}\0{proven}", 60),
+        Count("refusals-noted-at-once", f"{slug}\0{proven}", 1),
     )
-    if of_address > OF_ADDRESS or of_provider > OF_PROVIDER:
-        shared = not proven and of_provider > OF_PROVIDER
+    many = of_provider > OF_PROVIDER or (at_once > AT_ONCE and not proven)
+    if of_address > OF_ADDRESS or many:
+        shared = not proven and many
         return Recorded(tally(provider, code=code, now=now), refused, shared=shared)
     reference = services.new_reference()
     log.warning("sign-in refused", extra={"reference": reference, "code": code, "provider": slug})

@@ -165,7 +165,8 @@ def test_what_is_too_long_is_refused_early_as_too_long(saml_row, server):
     assert said[0] == server(message)[0] == 413
 
 
-def test_before_there_is_a_flood_every_message_goes_the_usual_way(saml_row, server):
+def test_before_there_is_a_flood_every_message_goes_the_usual_way(saml_row, server, monkeypatch):
+    monkeypatch.setattr(refusals, "AT_ONCE", 1000)
     message = post(ACS, JUNK)
     for n in range(refusals.OF_PROVIDER):
         assert early_said(message) is None
@@ -174,7 +175,10 @@ def test_before_there_is_a_flood_every_message_goes_the_usual_way(saml_row, serv
     assert len(recorded()) == refusals.OF_PROVIDER
 
 
-def test_one_loud_address_at_two_providers_is_not_yet_a_flood(saml_row, oidc_row, server):
+def test_one_loud_address_at_two_providers_is_not_yet_a_flood(
+    saml_row, oidc_row, server, monkeypatch
+):
+    monkeypatch.setattr(refusals, "AT_ONCE", 1000)
     within_a_minute()
     for n in range(refusals.OF_ADDRESS + 4):
         server(post(ACS, JUNK) if n % 2 else get(CALLBACK + "?state=x"))

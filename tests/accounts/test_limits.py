@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from datetime import timedelta
@@ -552,6 +553,13 @@ def test_nobody_waits_for_a_share_for_long(settings, monkeypatch):
 # --- The record
 
 
+@pytest.fixture
+def however_quick(monkeypatch):
+    """What comes within one second is no burst."""
+    monkeypatch.setattr(refusals, "AT_ONCE", 1000)
+
+
+@pytest.mark.usefixtures("however_quick")
 def test_strangers_cannot_fill_the_audit_log(saml_row, behind_a_proxy):
     for n in range(200):
         knock(address=f"192.0.2.{n}")
@@ -559,6 +567,26 @@ def test_strangers_cannot_fill_the_audit_log(saml_row, behind_a_proxy):
     assert len(recorded()) == refusals.OF_PROVIDER
 
 
+def test_a_burst_of_strangers_keeps_nobody_from_the_audit_log(saml_row, behind_a_proxy):
+    """An event is a write, and there is one writer at a time."""
+    began = time.monotonic()
+    for n in range(40):
+        knock(address=f"192.0.2.{n}")
+    seconds = math.ceil(time.monotonic() - began)
+
+    assert refusals.AT_ONCE <= len(recorded()) <= refusals.AT_ONCE * (1 + seconds)
+
+
+def test_a_burst_of_strangers_hides_no_person(saml_row, idp, other_idp, behind_a_proxy):
+    for n in range(refusals.AT_ONCE * 2):
+        knock(address=f"192.0.2.{n}")
+    browsers = [web.browser() for _ in range(refusals.AT_ONCE + 1)]
+    pages = [web.post_answer(b, "acme", other_idp.answer(web.start(b, "acme"))) for b in browsers]
+
+    assert {web.reference_of(page) for page in pages} <= {one.reference for one in recorded()}
+
+
+@pytest.mark.usefixtures("however_quick")
 def test_what_is_not_recorded_alone_is_counted_and_its_number_leads_there(saml_row, behind_a_proxy):
     within_a_minute()
     later = timezone.now() + timedelta(minutes=2)
@@ -573,7 +601,7 @@ def test_what_is_not_recorded_alone_is_counted_and_its_number_leads_there(saml_r
     assert refusals.record_tallies(now=later) == 0
 
 
-@pytest.mark.usefixtures("no_redis")
+@pytest.mark.usefixtures("no_redis", "however_quick")
 def test_without_redis_it_is_counted_as_well(saml_row):
     within_a_minute()
     later = timezone.now() + timedelta(minutes=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from accounts import refusals as refusals_of
 from accounts import services
 from accounts.models import IdentityProvider, ServiceProviderKey
 from broker.audit.models import AuditEvent
@@ -52,7 +53,8 @@ def test_a_provider_without_addresses_is_told_as_that(db, refusals):
     assert [code for code, _ in refusals()] == ["provider_misconfigured", "provider_unavailable"]
 
 
-def test_strangers_cannot_fill_the_audit_log(saml_row):
+def test_strangers_cannot_fill_the_audit_log(saml_row, monkeypatch):
+    monkeypatch.setattr(refusals_of, "AT_ONCE", 1000)
     for _ in range(40):
         web.browser().post("/saml/acme/acs/", {"SAMLResponse": "junk"}, secure=True)
 
