@@ -99,7 +99,7 @@ PARAMETERS = (
 )
 
 _STATE = re.compile(r"[A-Za-z0-9._~-]{8,128}", re.ASCII)
-TODO = "Close this page and run aws login again. If it happens again, update the AWS CLI."
+START_ANEW = "Close this page and run aws login again. If it happens again, update the AWS CLI."
 
 
 def read_wanted(query: QueryDict) -> Wanted:
@@ -107,13 +107,13 @@ def read_wanted(query: QueryDict) -> Wanted:
     sent = {name: query.getlist(name) for name in PARAMETERS}
     if any(len(values) > 1 for values in sent.values()):
         raise CannotGoOn(
-            "The address of this page says the same thing twice.", TODO, code="repeated"
+            "The address of this page says the same thing twice.", START_ANEW, code="repeated"
         )
     given = {name: values[0] for name, values in sent.items() if values}
     client_id, redirect_uri = given.get("client_id", ""), given.get("redirect_uri", "")
     if client_id not in CLIENTS:
         raise CannotGoOn(
-            "This page is for aws login, and for no other program.", TODO, code="client"
+            "This page is for aws login, and for no other program.", START_ANEW, code="client"
         )
     if not _may_answer(client_id, redirect_uri):
         raise CannotGoOn(
@@ -129,7 +129,9 @@ def read_wanted(query: QueryDict) -> Wanted:
         or not _STATE.fullmatch(state)
     ):
         raise CannotGoOn(
-            "The program did not ask in the way that AWS's own program does.", TODO, code="request"
+            "The program did not ask in the way that AWS's own program does.",
+            START_ANEW,
+            code="request",
         )
     challenge, method = given.get("code_challenge", ""), given.get("code_challenge_method")
     if method != "SHA-256" or not rules.is_challenge(challenge, method):

@@ -64,7 +64,9 @@ def authorize(request: HttpRequest) -> HttpResponse:
         wanted = signin.read_wanted(request.GET)
         here = f"{reverse('login_authorize')}?{urlencode(wanted.given)}"
         if not is_page(here):
-            raise CannotGoOn("The address of this page is too long.", signin.TODO, code="too_long")
+            raise CannotGoOn(
+                "The address of this page is too long.", signin.START_ANEW, code="too_long"
+            )
     except CannotGoOn as error:
         return render(request, "terminal/cannot_go_on.html", {"error": error}, status=400)
     if request.principal is None:  # type: ignore[attr-defined]
