@@ -128,10 +128,20 @@ def _key(unverified: object) -> tuple[dict[str, str], ec.EllipticCurvePublicKey]
         not isinstance(unverified.get(part), str) for part in _PUBLIC
     ):
         raise _refused("The proof's key is not a P-256 key.")
-    key = public_key(unverified)
+    members = {part: unverified[part] for part in sorted(_PUBLIC)}
+    members |= {part: _coordinate(members[part]) for part in ("x", "y")}
+    key = public_key(members)
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise _refused("The proof's key is not a P-256 key.")
-    return {part: unverified[part] for part in sorted(_PUBLIC)}, key
+    return members, key
+
+
+def _coordinate(text: str) -> str:
+    """In full length (RFC 7518 section 6.2.1.2): awscrt leaves leading zeros out, in one key of 120."""
+    try:
+        return base64url(unbase64url(text).rjust(32, b"\0"))
+    except ValueError:
+        raise _refused("The proof's key is not a P-256 key.") from None
 
 
 def _check_signature(key: ec.EllipticCurvePublicKey, signed: str, signature: str) -> None:

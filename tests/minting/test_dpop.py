@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jws
@@ -77,6 +78,31 @@ def test_a_proof_by_the_aws_client_holds():
     text = _build_dpop_header(key, URL, ts=int(NOW.timestamp()))
 
     assert len(verified(text).thumbprint) == 43
+
+
+@pytest.mark.parametrize("short", ["x", "y"])
+def test_a_key_holds_whose_leading_zeros_awscrt_left_out(short):
+    crypto = pytest.importorskip("awscrt.crypto")
+    from botocore.credentials import _build_dpop_header
+
+    for _ in range(20_000):
+        key = crypto.EC.new_generate(crypto.ECType.P_256)
+        coordinate = getattr(key.get_public_coords(), short)
+        if len(coordinate) < 32:
+            break
+    whole = serialization.load_der_public_key(key.export_key(crypto.ECExportFormat.SPKI))
+    pem = whole.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    text = _build_dpop_header(key, URL, ts=int(NOW.timestamp()))
+
+    assert len(coordinate) < 32
+    assert verified(text).thumbprint == ECKey.import_key(pem).thumbprint()
+
+
+def test_a_coordinate_of_more_than_32_bytes_is_no_coordinate():
+    longer = base64.urlsafe_b64encode(b"\0" + base64.urlsafe_b64decode(PUBLIC["x"] + "=")).decode()
+
+    refused(proof(header={"jwk": {**PUBLIC, "x": longer.rstrip("=")}}))
 
 
 def test_the_thumbprint_is_that_of_rfc_7638():
