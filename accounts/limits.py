@@ -394,6 +394,12 @@ def note_bad(budget: str, address: str) -> None:
         throttle.count(Count("bad-of", budget, 60))
 
 
+def note_replay(slug: str, address: str) -> None:
+    """An answer came that was answered before. That says nothing of its provider, and counts against its sender alone:
+    reading it costs little, and somebody's double click or many browsers at once are no attack on a company."""
+    throttle.count(Count("bad-of-here", f"{slug}\0{address}", 60))
+
+
 def note_kept(slug: str) -> None:
     """An answer is kept for the browser to come for it. Of those that no browser comes for, only so many are."""
     throttle.count(Count("kept-of", slug, 60))
@@ -406,7 +412,9 @@ def fetched(request: HttpRequest, slug: str) -> Iterator[None]:
     try:
         yield
     except DaypassError as error:
-        if error.code not in _OUR_OWN:
+        if error.code == "replayed":
+            note_replay(slug, counted_address(request))
+        elif error.code not in _OUR_OWN:
             note_bad(slug, counted_address(request))
         raise
     except PermissionDenied:

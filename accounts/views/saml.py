@@ -85,7 +85,7 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
         )
     page = reverse("saml_acs_finish", kwargs={"slug": slug})
     if services.was_consumed(row, "request", claimed):
-        limits.note_bad(row.slug, counted_address(request))
+        limits.note_replay(row.slug, counted_address(request))
         return HttpResponseRedirect(f"{page}?{AGAIN}")
     key = waiting.keep_answer(row, message, request_id=claimed, now=now)
     limits.note_kept(row.slug)

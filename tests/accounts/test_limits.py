@@ -453,18 +453,37 @@ def test_an_answer_fetched_by_another_browser_counts_as_bad(saml_row, idp):
 
 
 @pytest.mark.parametrize(
-    ("code", "counted"), [("provider_disabled", 0), ("saml_refused", 1), ("replayed", 1)]
+    ("code", "of_provider", "of_address"),
+    [("provider_disabled", 0, 0), ("saml_refused", 1, 1), ("replayed", 0, 1)],
 )
-def test_what_fails_on_our_side_makes_no_answer_a_bad_one(rf, code, counted):
+def test_only_what_is_bad_of_a_provider_counts_against_it(rf, code, of_provider, of_address):
     limits.note_kept("acme")
 
     with pytest.raises(SignInRefused), limits.fetched(rf.get("/"), "acme"):
         raise SignInRefused(code=code)
 
-    bad, kept = throttle.count(
-        Count("bad-of", "acme", 60, by=0), Count("kept-of", "acme", 60, by=0)
+    counts = throttle.count(
+        Count("bad-of", "acme", 60, by=0),
+        Count("bad-of-here", "acme\x00127.0.0.1", 60, by=0),
+        Count("kept-of", "acme", 60, by=0),
     )
-    assert (bad, kept) == (counted, 0)
+    assert list(counts) == [of_provider, of_address, 0]
+
+
+def test_an_answer_brought_again_counts_against_its_sender_alone(saml_row, idp):
+    browser = web.browser()
+    answer = idp.answer(web.start(browser, "acme"))
+    web.post_answer(browser, "acme", answer)
+    assert web.is_signed_in(browser)
+
+    for _ in range(3):
+        web.post_answer(web.browser(), "acme", answer)
+
+    counts = throttle.count(
+        Count("bad-of", "acme", 60, by=0),
+        Count("bad-of-here", "acme\x00127.0.0.1", 60, by=0),
+    )
+    assert list(counts) == [0, 3]
 
 
 def test_one_thread_at_a_time_works_for_a_provider_whose_answers_are_bad(settings, monkeypatch):
