@@ -11,6 +11,7 @@ With CI=true nothing may be left out: a missing browser, a missing provider or a
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ TOOLS = Path(PYTHON).parent
 RESULTS = ROOT / "test-results"
 WORKERS = str(min(8, (os.cpu_count() or 2) * 3 // 2))
 """Processes that test side by side: more than there are cores, because much of it waits for servers."""
+
+MOST = 25 * 60
+"""Seconds for a stage. A test that hangs fails long before (pyproject.toml); this is for what hangs around them."""
 
 
 @dataclass
@@ -207,14 +211,20 @@ def pytest(name: str, arguments: list[str], environment: dict[str, str]) -> Outc
     RESULTS.mkdir(exist_ok=True)
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    done = subprocess.run(
-        [PYTHON, "-m", "pytest", "-q", f"--junitxml={report}", *arguments],
+    process = subprocess.Popen(
+        [PYTHON, "-X", "faulthandler", "-m", "pytest", "-q", f"--junitxml={report}", *arguments],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=_apart.said,
         stderr=_apart.said,
     )
     outcome = Outcome()
+    try:
+        returned = process.wait(timeout=MOST)
+    except subprocess.TimeoutExpired:
+        say(f"  FAILED: {name} has not ended after {MOST // 60} minutes. It stands here:")
+        process.send_signal(signal.SIGABRT)  # has faulthandler say where its threads are
+        returned = process.wait()
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             total, failed, errors, skipped = (
@@ -223,7 +233,7 @@ def pytest(name: str, arguments: list[str], environment: dict[str, str]) -> Outc
             outcome.failed += failed + errors
             outcome.skipped += skipped
             outcome.passed += total - failed - errors - skipped
-    if done.returncode != 0 and outcome.failed == 0:
+    if returned != 0 and outcome.failed == 0:
         outcome.failed = 1  # nothing collected, a crash, an interrupt
     if CI and outcome.skipped:
         say(f"  FAILED: {outcome.skipped} tests were skipped, which CI does not allow")
