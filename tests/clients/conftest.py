@@ -38,7 +38,7 @@ def tab(browser, demo: Demo) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
     context.set_default_timeout(15_000)
     yield context.new_page()
-    context.close()
+    browser.close(context)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def administrator(daypass: Demo, browser) -> Iterator[Administrator]:
     context = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
     context.set_default_timeout(15_000)
     yield Administrator(context.new_page(), daypass)
-    context.close()
+    browser.close(context)
 
 
 @pytest.fixture(scope="session")

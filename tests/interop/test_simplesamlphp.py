@@ -119,7 +119,7 @@ def test_a_person_stays_the_same_by_an_attribute_whatever_the_name_id(
     another = browser.new_context().new_page()
     sign_in(another, desk.origin, SLUG, "olga")
     sees_role(another, "Developer")
-    another.context.close()
+    browser.close(another.context)
 
     assert desk.do("people", slug=SLUG) == people
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from tests.servers import ROOT, Demo, chromium, start_demo
@@ -29,15 +33,79 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     started.stop()
 
 
+class Browser:
+    """Chromium, started again when it is gone.
+
+    Playwright waits without end for a Chromium that does not open or close a profile, which happens once in a long
+    while. Here it has half a minute; then it is ended, and the next profile is opened in a new one.
+    """
+
+    PATIENCE = 30.0
+    """Seconds."""
+
+    def __init__(self, starter: Any, path: str) -> None:
+        self.starter, self.path = starter, path
+        self._running = self._start()
+
+    def _start(self) -> Any:
+        return self.starter.launch(executable_path=self.path, args=FLAGS)
+
+    def new_context(self, **options: Any) -> Any:
+        """A fresh profile, as Playwright's `Browser.new_context`."""
+        if self._running.is_connected():
+            opened = self._patiently(lambda: self._running.new_context(**options))
+            if opened is not None:
+                return opened
+        self._running = self._start()
+        return self._running.new_context(**options)
+
+    def close(self, opened: Any = None) -> None:
+        """Close a profile, or all of them."""
+        if self._running.is_connected():
+            self._patiently((opened or self._running).close)
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """What comes of it; None when Chromium had to be ended."""
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            for process in programs():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+
+        patience = threading.Timer(self.PATIENCE, end)
+        patience.start()
+        try:
+            return ask()
+        except Exception:
+            if ended.is_set():
+                return None
+            raise
+        finally:
+            patience.cancel()
+
+
+def programs() -> list[psutil.Process]:
+    """The Chromiums of this process, without the children of their own."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if set(FLAGS) <= set(words) and not any(word.startswith("--type=") for word in words):
+                found.append(process)
+    return found
+
+
 @pytest.fixture(scope="session")
-def browser():
+def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     path = chromium()
     if path is None:
         pytest.fail("There is no Chromium. On Debian and Ubuntu: apt-get install chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        launched = Browser(playwright.chromium, path)
         yield launched
         launched.close()
 
@@ -74,7 +142,7 @@ def page(browser, any_certificate: bool, request: pytest.FixtureRequest):
     complaints = [text for text in complaints if "the server responded with a status" not in text]
     if failed or complaints:
         picture(tab, request.node.name)
-    context.close()
+    browser.close(context)
     if not failed:
         assert not complaints
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from broker.demo.cast import CAST, CastMember
@@ -39,6 +40,7 @@ def sign_out(page) -> None:
     """By the menu behind the person's name. Ends on the page that says so."""
     page.locator("header details > summary").last.click()
     page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name=re.compile("signed out", re.IGNORECASE)).wait_for()
 
 
 def wait_for_the_fleet(demo: Demo, *, seconds: float = 120) -> None:

@@ -135,7 +135,7 @@ def test_an_administrator_goes_from_nothing_to_an_employee_in_the_console(empty,
     with context.expect_page() as opened:
         tab.get_by_role("button", name="Open console").click()
     arn = opened.value.locator("#arn").inner_text()
-    context.close()
+    browser.close(context)
 
     assert arn.startswith("arn:aws:sts::111122223333:assumed-role/Developer/maya.")
     page.goto(f"{origin}/admin/")

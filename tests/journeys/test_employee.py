@@ -89,7 +89,7 @@ def keys_of_zoe(demo, browser) -> dict[str, str]:
         tab.get_attribute("data-tab"): tab.locator("[data-text]").text_content()
         for tab in page.locator("[data-keys] [data-tab]").all()
     }
-    context.close()
+    browser.close(context)
     return forms
 
 
