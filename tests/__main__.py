@@ -30,7 +30,9 @@ PYTHON = sys.executable
 TOOLS = Path(PYTHON).parent
 RESULTS = ROOT / "test-results"
 WORKERS = str(min(8, (os.cpu_count() or 2) * 3 // 2))
-"""Processes that test side by side: more than there are cores, because much of it waits for servers."""
+SIDE_BY_SIDE = ("-n", WORKERS, "--dist", "worksteal")
+"""Processes that test side by side: more than there are cores, because much of it waits for servers. Who has
+nothing left to do takes from the others."""
 
 MOST = 25 * 60
 """Seconds for a stage. A test that hangs fails long before (pyproject.toml); this is for what hangs around them."""
@@ -98,7 +100,7 @@ def checks() -> Outcome:
 
 
 def sqlite() -> Outcome:
-    return pytest("sqlite", ["-m", "not journey and not interop and not client", "-n", WORKERS], {})
+    return pytest("sqlite", ["-m", "not journey and not interop and not client", *SIDE_BY_SIDE], {})
 
 
 def postgresql() -> Outcome:
@@ -145,7 +147,7 @@ def postgresql() -> Outcome:
         apart = [f"--ignore=tests/{name}" for name in elsewhere]
         return pytest(
             "postgresql",
-            ["-m", "not journey and not interop and not client", "-n", WORKERS, *apart],
+            ["-m", "not journey and not interop and not client", *SIDE_BY_SIDE, *apart],
             {"DATABASE_URL": server.url},
         )
     finally:
@@ -153,7 +155,7 @@ def postgresql() -> Outcome:
 
 
 def journeys() -> Outcome:
-    return no_chromium() or pytest("journeys", ["-m", "journey"], {})
+    return no_chromium() or pytest("journeys", ["-m", "journey", "tests/journeys"], {})
 
 
 def interop() -> Outcome:
@@ -322,4 +324,7 @@ def main(names: list[str]) -> int:
 
 if __name__ == "__main__":
     os.environ["PATH"] = f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # hundreds of processes would compile everything anew
     sys.exit(main(sys.argv[1:]))

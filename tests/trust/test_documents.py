@@ -12,7 +12,6 @@ from pathlib import Path
 import hcl2
 import pytest
 import yaml
-from cfnlint.api import ManualArgs, lint
 
 from broker.errors import BadInput
 from broker.trust import cloudformation, shell, terraform
@@ -34,6 +33,9 @@ HOMES = {
 
 
 def linted(text: str, region: str = "us-east-1") -> list[str]:
+    # Loading it takes seconds, which whoever only collects tests need not spend.
+    from cfnlint.api import ManualArgs, lint
+
     return [str(found) for found in lint(text, config=ManualArgs(regions=[region]))]
 
 
