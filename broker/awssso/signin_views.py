@@ -49,6 +49,10 @@ PAGE_SIZE = 50
 TOKENS = 600
 """How many a network may ask for in a minute; a whole office may sit behind one address."""
 
+WITHOUT_PREFIX = "/v1/token"
+"""The SDK for Ruby signs for this address: it leaves out the path of endpoint_url there (`URI.join`), and sends its
+request to the right one. Nothing else of ours is at it, so such a proof opens no other door."""
+
 _SIGNS_IN = (NextStep.SIGN_IN_AGAIN, NextStep.USE_MFA)
 
 
@@ -243,6 +247,7 @@ def create_token(call: Call) -> Answer:
         call.request.headers.get("DPoP", ""),
         method="POST",
         url=settings.DAYPASS_ORIGIN + call.request.path,
+        also=(settings.DAYPASS_ORIGIN + WITHOUT_PREFIX,),
         now=call.now,
     )
     match call.text("grantType", most=100):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -64,11 +64,14 @@ class KeyProof:
     forget_at: datetime
 
 
-def verify_proof(unverified: str, *, method: str, url: str, now: datetime) -> KeyProof:
+def verify_proof(
+    unverified: str, *, method: str, url: str, now: datetime, also: Collection[str] = ()
+) -> KeyProof:
     """The key behind a request with this `DPoP` header. Raises ProofRefused. RFC 9449 section 4.3, ES256 only.
 
-    method and url: of the request, the url as the client knows it. The proof names exactly them; its time is now, give
-    or take minutes; its key is a public P-256 key in its own header, of which nothing else is followed.
+    method and url: of the request, the url as the client knows it. also: what a client may call this very address
+    instead. The proof names exactly them; its time is now, give or take minutes; its key is a public P-256 key in its
+    own header, of which nothing else is followed.
     """
     if len(unverified) > MAX_PROOF or _COMPACT.fullmatch(unverified) is None:
         raise _refused("The DPoP header is not one compact JWS with an ES256 signature.")
@@ -81,7 +84,8 @@ def verify_proof(unverified: str, *, method: str, url: str, now: datetime) -> Ke
     members, key = _key(header.get("jwk"))
     _check_signature(key, f"{head}.{body}", signature)
     claims = _document(body, "payload")
-    if claims.get("htm") != method or not _same_url(claims.get("htu"), url):
+    known = any(_same_url(claims.get("htu"), one) for one in (url, *also))
+    if claims.get("htm") != method or not known:
         raise _refused("The proof is for another request.", message=_ELSEWHERE)
     issued_at = _time(claims.get("iat"))
     if not now - OLDEST <= issued_at <= now + AHEAD:

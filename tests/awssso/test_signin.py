@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import botocore.session
 import jwt
@@ -432,11 +433,24 @@ def test_another_key_is_refused_and_the_login_goes_on(client, ada, developer, da
     assert client.ask(refreshToken=token).status == 200
 
 
+def test_the_sdk_for_ruby_renews_though_it_signs_for_the_address_without_its_path(
+    client, ada, developer, daypass
+):
+    _, token = signed_in(ada, developer, client)
+    joined = urljoin(daypass.aws, "/v1/token")  # as Ruby's URI.join
+
+    reply = client.ask(refreshToken=token, proof=client.proof(htu=joined))
+
+    assert joined == f"{daypass.url}/v1/token"
+    assert reply.status == 200
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"htu": "https://signin.aws.amazon.com/v1/token"},
         {"htu": "http://127.0.0.1/aws/v1/token"},
+        {"htu": "http://127.0.0.1/v1/token"},
         {"htm": "GET"},
         {"jti": ""},
         {"iat": 0},

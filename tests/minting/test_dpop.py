@@ -45,8 +45,8 @@ def proof(payload: bytes | None = None, *, key=KEY, header: dict | None = None, 
     return signed(payload or json.dumps(claims(**changed)).encode(), whole, key)
 
 
-def verified(text: str, *, url: str = URL, now: datetime = NOW) -> dpop.KeyProof:
-    return verify_proof(text, method="POST", url=url, now=now)
+def verified(text: str, *, url: str = URL, now: datetime = NOW, also=()) -> dpop.KeyProof:
+    return verify_proof(text, method="POST", url=url, now=now, also=also)
 
 
 def refused(text: str, **how) -> ProofRefused:
@@ -139,6 +139,13 @@ def test_the_digest_names_key_and_jti_and_nothing_else():
 )
 def test_the_address_may_be_written_differently_where_it_means_the_same(told):
     assert verified(proof(htu=told))
+
+
+def test_another_name_for_the_same_address_has_to_be_given_to_count():
+    told = proof(htu="https://daypass.test/v1/token")
+
+    assert verified(told, also=["https://daypass.test/v1/token"])
+    refused(told, also=["https://daypass.test/v1/token/", "https://other.test/v1/token"])
 
 
 def test_ports_and_plain_http_count():
