@@ -659,6 +659,23 @@ def test_what_is_over_is_marked_and_what_is_long_over_is_cleared(ada):
     assert not Terminal.objects.filter(pk=long_over.pk).exists()
 
 
+def test_a_client_signs_out_by_its_last_access_token_however_long_that_is_over(ada):
+    now = timezone.now()
+    terminal, first, registration, _ = signed_in_terminal(ada, now=now - timedelta(hours=6))
+    mine = {"client_digest": registration.digest, "now": now - timedelta(hours=5)}
+    last = [services.refresh(first.refresh, **mine) for _ in range(2)]
+
+    services.clear(now)
+
+    kept = {token.digest for token in TerminalToken.objects.filter(kind="access")}
+    assert kept == {rules.digest(tokens.access) for tokens in last}
+    assert refused(lambda: use(last[0])) is Fault.UNAUTHORIZED
+    assert services.sign_out(last[0].access, HERE, now=now)
+    assert why_not(terminal) == "client"
+    services.clear(now + timedelta(hours=2))
+    assert not TerminalToken.objects.exists()
+
+
 def test_a_person_sees_live_terminals_first_and_nobody_else_s(ada):
     now = timezone.now()
     role = make.role("Developer")

@@ -19,7 +19,8 @@ from broker.awssso.wire import WireError
 
 TERMINALS_KEPT = timedelta(days=90)
 OVER_KEPT = timedelta(hours=1)
-"""Codes and tokens that are over are kept a little, so that who brings them is told what happened."""
+"""Codes and tokens that are over are kept a little, so that who brings them is told what happened. The last access
+token of a terminal that lives is kept as long as that: `aws sso logout` brings it hours later, not renewed."""
 
 NEVER_FETCHED = timedelta(minutes=15)
 """After this nobody comes for a terminal's first tokens any more: no code lasts so long."""
@@ -184,10 +185,15 @@ def expire_due(now: datetime) -> int:
 
 def clear(now: datetime) -> int:
     """Delete tokens, device requests and terminals that are over for long enough; up to `BATCH` terminals."""
-    brief = (TerminalToken.Kind.CODE, TerminalToken.Kind.ACCESS, TerminalToken.Kind.SCRIPT)
-    cleared, _ = TerminalToken.objects.filter(
-        kind__in=brief, expires_at__lt=now - OVER_KEPT
-    ).delete()
+    over = TerminalToken.objects.filter(expires_at__lt=now - OVER_KEPT)
+    brief = (TerminalToken.Kind.CODE, TerminalToken.Kind.SCRIPT)
+    cleared, _ = over.filter(kind__in=brief).delete()
+    later = TerminalToken.objects.filter(
+        terminal=OuterRef("terminal"),
+        kind=TerminalToken.Kind.ACCESS,
+        created_at__gt=OuterRef("created_at") + rules.GRACE,  # of siblings any may be the one in the file
+    )
+    cleared += over.filter(Exists(later), kind=TerminalToken.Kind.ACCESS).delete()[0]
     cleared += TerminalToken.objects.filter(terminal__ended_at__lt=now - OVER_KEPT).delete()[0]
     cleared += DeviceRequest.objects.filter(expires_at__lt=now - OVER_KEPT).delete()[0]
     cleared += UsedProof.objects.filter(forget_at__lt=now - OVER_KEPT).delete()[0]
