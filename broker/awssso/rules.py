@@ -115,15 +115,16 @@ def digest(token: str) -> str:
 GRACE = timedelta(seconds=60)
 """Processes side by side refresh with the same token; for so long after the first all of them are served."""
 
-SIBLINGS = 20
-"""How many pairs one refresh token gives at most, all within the grace."""
+SIBLINGS = 100
+"""How many pairs one refresh token gives at most, all within the grace. A build that runs a command on each of 64
+cores comes with the same token 64 times in one second; a thief needs one."""
 
 
 class Rotation(Enum):
     FIRST = "first"
     SIBLING = "sibling"
     ENOUGH = "enough"
-    """Refused, and no sign of theft: too many at once, or a clock that was set back."""
+    """Refused for now, and no sign of theft: too many at once, or a clock that was set back."""
     REUSED = "reused"
     """It was exchanged long ago, so there are two who have it."""
 

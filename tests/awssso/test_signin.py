@@ -571,6 +571,20 @@ def test_processes_side_by_side_are_all_served(client, ada, developer):
     assert client.ask(refreshToken=replies[0].body["refreshToken"]).status == 200
 
 
+def test_too_many_processes_at_once_are_not_told_that_the_login_is_over(
+    client, ada, developer, monkeypatch
+):
+    _, token = signed_in(ada, developer, client)
+    monkeypatch.setattr(rules, "SIBLINGS", 2)
+    others = [client.ask(refreshToken=token) for _ in range(2)]
+
+    reply = client.ask(refreshToken=token)
+
+    assert reply.told == ("TooManyRequestsError", "rate_exceeded")
+    assert "at once" in reply.body["message"]
+    assert client.ask(refreshToken=others[0].body["refreshToken"]).status == 200
+
+
 def test_a_renewal_that_failed_costs_the_client_nothing(client, ada, developer, sts_stand_in):
     _, token = signed_in(ada, developer, client)
     sts_stand_in.will(sts_error("AccessDenied", status=403))

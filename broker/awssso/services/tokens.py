@@ -16,7 +16,7 @@ from broker.awssso.rules import Rotation
 from broker.awssso.services.common import SIGN_IN_AGAIN, Asker, again, invalid
 from broker.awssso.services.ending import reused
 from broker.awssso.services.holding import unusable_because
-from broker.awssso.wire import WireError
+from broker.awssso.wire import Failure, Fault, WireError
 from broker.errors import BadInput
 
 CODE_LIFE = timedelta(seconds=60)
@@ -166,7 +166,8 @@ def refresh(token: str, *, client_digest: str, now: datetime, key_thumbprint: st
     """The next pair, for a refresh token that was not exchanged before or less than a minute ago.
 
     One that was exchanged earlier is in two hands: the whole terminal ends. key_thumbprint: of the key that signed the
-    request, where the terminal is bound to one. Raises WireError (InvalidGrantException).
+    request, where the terminal is bound to one. Raises WireError (InvalidGrantException; SlowDownException for too
+    many at once).
     """
     with transaction.atomic():
         found = _rotate(token, client_digest, key_thumbprint, now)
@@ -201,7 +202,12 @@ def _rotate(
         ).update(used=F("used") + 1)
         decided = Rotation.SIBLING if won else Rotation.ENOUGH
     if decided is Rotation.ENOUGH:
-        return invalid("Too many programs renew this sign-in at once. Try again in a moment.")
+        return WireError(  # and not that the sign-in is over: it is not
+            Failure(
+                Fault.SLOW_DOWN,
+                "Too many programs renew this sign-in at once. Run the command once more: one of them has renewed it.",
+            )
+        )
     return give_pair(terminal, now)
 
 
