@@ -13,6 +13,7 @@ from django.http import (
     HttpResponseBadRequest,
     HttpResponseNotAllowed,
 )
+from django.urls import Resolver404, resolve
 from django.utils.cache import patch_vary_headers
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -43,7 +44,7 @@ def plain_requests(get_response: Handler) -> Handler:
     """Refuse methods that no page has, and paths that a proxy and Django might read differently (threats.md R41)."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if request.method not in METHODS:
+        if request.method not in METHODS and not _says_so_itself(request.path_info):
             return HttpResponseNotAllowed(METHODS)
         sent = request.META.get("RAW_URI", "").partition("?")[0]
         if _AMBIGUOUS.search(sent) or _AMBIGUOUS.search(request.path_info):
@@ -53,6 +54,14 @@ def plain_requests(get_response: Handler) -> Handler:
         return get_response(request)
 
     return middleware
+
+
+def _says_so_itself(path: str) -> bool:
+    """Whether the view takes none of the other methods either, and says so in the words of its protocol."""
+    try:
+        return hasattr(resolve(path).func, "refuses_methods_itself")
+    except Resolver404:
+        return False
 
 
 class own_forms:  # noqa: N801 (Django's middleware by name, like its neighbours)

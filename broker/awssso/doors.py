@@ -154,6 +154,7 @@ def door(
             return response
 
         plain: Callable[..., HttpResponse] = csrf_exempt(login_not_required(view))
+        plain.refuses_methods_itself = True  # type: ignore[attr-defined]  # for broker.middleware
         return plain
 
     return made

@@ -640,7 +640,9 @@ def test_no_door_answers_with_a_page_or_a_redirect(daypass, token, path, method)
 
     assert found.status == 405
     assert "location" not in found.headers
-    assert b"<" not in found.body
+    assert found.headers["x-amzn-errortype"] == "InvalidRequestException"
+    if method != "HEAD":
+        assert set(json.loads(found.body)) == {"message"}
 
 
 @pytest.mark.parametrize("path", [*PATHS.values(), "/aws/logout"])

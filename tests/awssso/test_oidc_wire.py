@@ -340,12 +340,16 @@ def test_a_body_of_more_than_64_kib_is_not_read(daypass):
         assert reply.fault == "InvalidRequestException"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
 def test_another_method_is_told_which_one_it_is(daypass, method):
     reply = ask(daypass.aws, method, TOKEN)
 
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
     assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-amzn-errortype"] == "InvalidRequestException"
+    if method != "HEAD":
+        assert reply.json["error"] == "invalid_request"
+        assert "asked by POST" in reply.json["message"]
 
 
 @pytest.mark.parametrize("path", ["", "/", "/token/", "/client", "/clients/register", "/v1/x/y"])

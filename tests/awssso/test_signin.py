@@ -799,9 +799,12 @@ def test_a_code_needs_everything_that_goes_with_it(client, missing):
     assert missing in reply.body["message"]
 
 
-def test_only_post_is_answered(daypass):
-    for method in ("GET",):
-        assert send(daypass, "", method=method).status == 405
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_only_post_is_answered(daypass, method):
+    reply = send(daypass, "", method=method)
+
+    assert reply.status == 405
+    assert reply.told == ("ValidationException", "INVALID_REQUEST")
 
 
 def test_too_much_is_refused_in_the_protocol(daypass):
