@@ -62,7 +62,7 @@ STRANGERS = {
 PEOPLE = {"home", "role", "pin", "open_console", "get_keys", "go", "sessions", "live"}
 PEOPLE |= {"session_end", "relay_start"}
 PEOPLE |= {"device", "terminal", "terminal_end", "script_token", "terminal_config"}
-PEOPLE |= {"terminal_compare"}
+PEOPLE |= {"terminal_compare", "terminal_room"}
 STAFF = {"provider_test_start", "provider_test_result"}
 BREAK_GLASS = "mfa_ account_"
 """Names that begin so: only for the local account."""

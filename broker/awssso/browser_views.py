@@ -42,6 +42,7 @@ from broker.awssso.pages import (
 from broker.awssso.queries import policy_of
 from broker.awssso.reach import reach_of
 from broker.awssso.registrations import Registration
+from broker.awssso.room import no_room
 from broker.awssso.rules import CannotGoOn
 from broker.awssso.services import LetIn
 from broker.awssso.services.common import allowed, network_allowed
@@ -95,7 +96,8 @@ def authorize(request: HttpRequest) -> HttpResponse:
     if rules.all_stale(principal.groups, now):
         return to_sign_in(request, wanted.here, fresh=True)
     if request.method == "POST" and request.POST.get("answer") == "yes":
-        return _let_in(request, wanted, principal, sitting, now)
+        instead = no_room(request, principal, wanted.here, now)
+        return instead or _let_in(request, wanted, principal, sitting, now)
     if request.method == "POST":
         return render(
             request,
@@ -103,6 +105,9 @@ def authorize(request: HttpRequest) -> HttpResponse:
             {"name": wanted.registration.name, "back": wanted.back(error="access_denied")},
         )
     allowed(policy_of(principal.proof.provider_id), Terminal.Kind.SSO, Terminal.Flow.BROWSER)
+    instead = no_room(request, principal, wanted.here, now)
+    if instead is not None:
+        return instead
     response = render(
         request,
         "terminal/authorize.html",
@@ -226,6 +231,11 @@ def device(request: HttpRequest) -> HttpResponse:
         return render(
             request, "terminal/sign_in_first.html", {"sign_in": sign_in_url(here, fresh=True)}
         )
+    if "answer" in request.POST and request.POST["answer"] != "yes":
+        return _answer_device(request, principal, sitting, now)
+    instead = no_room(request, principal, here, now)
+    if instead is not None:
+        return instead
     if request.method != "POST":
         return render(request, "terminal/device.html", {"form": CodeForm()})
     if "answer" in request.POST:

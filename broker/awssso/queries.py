@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Model, Q, QuerySet
+from django.db.models.functions import Coalesce
 
 from accounts.models import IdentityProvider, Person
 from broker.awssso.models import Terminal, TerminalPolicy, TerminalToken
@@ -151,14 +152,37 @@ class TerminalRow:
     live: bool
 
 
-def of_person(person_id: UUID, now: datetime, *, at_most: int = 100) -> tuple[TerminalRow, ...]:
-    """The terminals of a person, live ones first, each latest first. Those that are over are cleared after a while."""
+def of_person(person_id: UUID, now: datetime, *, over: int = 20) -> tuple[TerminalRow, ...]:
+    """The terminals of a person, live ones first, each latest first; all that live, and so many that are over."""
     rows = Terminal.objects.select_related("role__account").filter(person_id=person_id)
-    live = rows.filter(ended_at__isnull=True, ends_at__gt=now).order_by("-created_at", "id")
-    over = rows.exclude(ended_at__isnull=True, ends_at__gt=now).order_by("-created_at", "id")
-    found = [*live[:at_most]]
-    found += over[: at_most - len(found)]
-    return tuple(_row(terminal, now) for terminal in found)
+    live = _living(person_id, now).select_related("role__account").order_by("-created_at", "id")
+    past = rows.exclude(ended_at__isnull=True, ends_at__gt=now).order_by("-created_at", "id")
+    return tuple(_row(terminal, now) for terminal in (*live, *past[:over]))
+
+
+def one_of_person(person_id: UUID, terminal_id: UUID, now: datetime) -> TerminalRow | None:
+    """This terminal, if it is that person's."""
+    rows = Terminal.objects.select_related("role__account")
+    found = rows.filter(person_id=person_id, pk=terminal_id).first()
+    return _row(found, now) if found else None
+
+
+def live_count(person_id: UUID, now: datetime) -> int:
+    """How many terminals and script tokens of a person live."""
+    return _living(person_id, now).count()
+
+
+def unused_longest(person_id: UUID, now: datetime, *, most: int) -> tuple[TerminalRow, ...]:
+    """Those that live and were not used for longest; one that was never used counts from when it was let in."""
+    rows = _living(person_id, now).select_related("role__account")
+    return tuple(
+        _row(terminal, now)
+        for terminal in rows.order_by(Coalesce("used_at", "created_at"), "id")[:most]
+    )
+
+
+def _living(person_id: UUID, now: datetime) -> QuerySet[Terminal]:
+    return Terminal.objects.filter(person_id=person_id, ended_at__isnull=True, ends_at__gt=now)
 
 
 def _row(terminal: Terminal, now: datetime) -> TerminalRow:

@@ -75,6 +75,17 @@ def proves(verifier: str, challenge: str) -> bool:
     return hmac.compare_digest(made, challenge.encode())
 
 
+# --- How many
+
+MOST_LIVE = 100
+"""Terminals and script tokens of one person that may live at once. Each is a way to AWS as that person, and the page
+Terminal has to show all of them. AWS's CLI makes a new one at every sign-in and forgets the one before, which lives on
+until the browser session ends: three sign-ins a day in sessions of thirty days are 90."""
+
+ROOM = 10
+"""How many of those unused for longest are offered to be ended when there is no room."""
+
+
 # --- Codes and tokens
 
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"

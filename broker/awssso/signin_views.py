@@ -37,6 +37,7 @@ from broker.awssso.pages import (
     to_sign_in,
     until_of,
 )
+from broker.awssso.room import no_room
 from broker.awssso.rules import CannotGoOn
 from broker.awssso.services import LetIn
 from broker.awssso.signin import Given, Wanted
@@ -87,6 +88,9 @@ def authorize(request: HttpRequest) -> HttpResponse:
             "terminal/login_said_no.html",
             {"wanted": wanted, "back": _back(wanted, error="access_denied")},
         )
+    instead = no_room(request, principal, here, now)
+    if instead is not None:
+        return instead
     role_id = _role_id((request.POST if request.method == "POST" else request.GET).get("role", ""))
     if role_id is None:
         return _pick(request, wanted, here, principal, now)

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts import places
 from accounts.decorators import signed_in
 from accounts.identity import Principal
 from broker.awssso import queries, services
@@ -29,6 +30,7 @@ from broker.awssso.pages import (
 )
 from broker.awssso.profile_views import setup_context
 from broker.awssso.reach import roles_with_keys
+from broker.awssso.room import full
 from broker.awssso.services import LetIn
 from broker.errors import BadInput
 
@@ -65,12 +67,13 @@ def _page(
 ) -> HttpResponse:
     sitting = sitting_of(request)
     policy = queries.policy_of(principal.proof.provider_id)
-    terminals = queries.of_person(principal.person_id, now)
+    terminals = queries.of_person(principal.person_id, now, over=SHOWN_PAST)
     context: dict[str, Any] = {
         "policy": policy,
         "live": [one for one in terminals if one.live],
-        "past": [one for one in terminals if not one.live][:SHOWN_PAST],
+        "past": [one for one in terminals if not one.live],
         "sitting_ends": sitting.ends,
+        "full": full(principal.person_id, now),
     }
     if policy.enabled:
         context |= setup_context(request, principal, now)
@@ -139,9 +142,7 @@ def script_token(request: HttpRequest) -> HttpResponse:
 def terminal_end(request: HttpRequest, terminal_id: UUID) -> HttpResponse:
     """Say what ending a terminal can and cannot do; on POST, end it. Only ever one's own."""
     principal, now = person_of(request), timezone.now()
-    found = next(
-        (one for one in queries.of_person(principal.person_id, now) if one.id == terminal_id), None
-    )
+    found = queries.one_of_person(principal.person_id, terminal_id, now)
     if found is None:
         raise Http404
     if request.method != "POST":
@@ -164,8 +165,33 @@ def terminal_end(request: HttpRequest, terminal_id: UUID) -> HttpResponse:
     )
 
 
+@require_POST
+@signed_in
+@answering_failures
+def make_room(request: HttpRequest) -> HttpResponse:
+    """End the chosen ones of one's own terminals, and go back to what there was no room for."""
+    principal = person_of(request)
+    services.end_some(
+        _ids(request.POST.getlist("terminal")),
+        actor=actor_of(principal),
+        of_person=principal.person_id,
+        now=timezone.now(),
+        address=principal.address,
+    )
+    page = places.find(request.POST.get("to", "")) or reverse("terminal")
+    return HttpResponseRedirect(page, status=303)
+
+
+def _ids(sent: list[str]) -> list[UUID]:
+    try:
+        return [UUID(text) for text in sent]
+    except ValueError:
+        raise BadInput("Choose terminals of the list.", code="no_terminal") from None
+
+
 urlpatterns = [
     path("terminal/", terminal, name="terminal"),
     path("terminal/token/", script_token, name="script_token"),
+    path("terminal/room/", make_room, name="terminal_room"),
     path("terminal/<uuid:terminal_id>/end/", terminal_end, name="terminal_end"),
 ]

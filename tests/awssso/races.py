@@ -125,13 +125,17 @@ class Race:
         for winner in self.note("device code", polled, lambda reply: reply.status == 200):
             if device.refresh(winner.json["refreshToken"]).status != 200:
                 self.wrong("device code", "what was won is worth nothing")
+            device.logout(winner.json["accessToken"])  # one person has room for a hundred
 
         started = device.start().json
         ticket = browser.review(started["userCode"])
         answers = self.runners.run(lambda _: browser.approve(ticket), self.result.spread)
         self.note("approval", answers, lambda reply: reply.status == 200)
-        if device.poll(started["deviceCode"]).status != 200:
+        got = device.poll(started["deviceCode"])
+        if got.status != 200:
             self.wrong("approval", "the client got nothing")
+        else:
+            device.logout(got.json["accessToken"])
 
     def code(self, cli: Cli, code: str, verifier: str) -> None:
         replies = self.runners.run(

@@ -17,7 +17,15 @@ from broker.awssso.services.devices import (
     room_for_device,
     start_device,
 )
-from broker.awssso.services.ending import clear, disown, end, end_lines, expire_due, sign_out
+from broker.awssso.services.ending import (
+    clear,
+    disown,
+    end,
+    end_lines,
+    end_some,
+    expire_due,
+    sign_out,
+)
 from broker.awssso.services.holding import Bearer, bearer
 from broker.awssso.services.letting import LetIn, let_in
 from broker.awssso.services.tokens import (
@@ -46,6 +54,7 @@ __all__ = [
     "disown",
     "end",
     "end_lines",
+    "end_some",
     "exchange_code",
     "exchange_code_for_tokens",
     "exchange_device_code",

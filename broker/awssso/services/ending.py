@@ -50,6 +50,24 @@ def end(
     return True
 
 
+def end_some(
+    terminal_ids: Collection[UUID], *, actor: Actor, of_person: UUID, now: datetime, address: str
+) -> int:
+    """End those of these terminals that are this person's own and live, each recorded; how many that were."""
+    with transaction.atomic():
+        return sum(
+            end(
+                terminal_id,
+                because=Terminal.Ended.PERSON,
+                actor=actor,
+                of_person=of_person,
+                now=now,
+                address=address,
+            )
+            for terminal_id in terminal_ids
+        )
+
+
 def disown(
     terminal_id: UUID, *, actor: Actor, of_person: UUID, now: datetime, address: str = ""
 ) -> bool:
@@ -191,7 +209,8 @@ def clear(now: datetime) -> int:
     later = TerminalToken.objects.filter(
         terminal=OuterRef("terminal"),
         kind=TerminalToken.Kind.ACCESS,
-        created_at__gt=OuterRef("created_at") + rules.GRACE,  # of siblings any may be the one in the file
+        created_at__gt=OuterRef("created_at")
+        + rules.GRACE,  # of siblings any may be the one in the file
     )
     cleared += over.filter(Exists(later), kind=TerminalToken.Kind.ACCESS).delete()[0]
     cleared += TerminalToken.objects.filter(terminal__ended_at__lt=now - OVER_KEPT).delete()[0]

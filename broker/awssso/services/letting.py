@@ -52,7 +52,8 @@ def let_in(
     browser_ends: datetime,
     now: datetime,
 ) -> Terminal:
-    """Let a client in for this person. Recorded. Raises NotAllowed with a sentence for them.
+    """Let a client in for this person. Recorded. Raises NotAllowed with a sentence for them: also when as many live as
+    may (`rules.MOST_LIVE`), because none is ever ended for a new one.
 
     line, relay, browser_ends: of the browser session they do it in, which the terminal does not outlive.
     """
@@ -81,6 +82,12 @@ def let_in(
             or ends_at <= now
         ):
             raise NotAllowed("Your sign-in is over. Sign in to Daypass again.", code="signed_out")
+        if queries.live_count(person.pk, now) >= rules.MOST_LIVE:
+            raise NotAllowed(
+                f"You have let in {rules.MOST_LIVE} terminals and tokens that are all still good, and there may be no "
+                "more. End some of them under Terminal, then try again.",
+                code="too_many_terminals",
+            )
         terminal = Terminal.objects.create(
             person=person,
             kind=wish.kind,
