@@ -77,7 +77,7 @@ class Place:
         Clients keep tokens by this name alone, so that two sessions of one name would get each other's tokens. No
         Identity Center session is called like our host, and no two Daypasses are.
         """
-        return urlsplit(self.origin).netloc.lower().replace(":", "-").strip("[]")
+        return re.sub(r"[\[\]]", "", urlsplit(self.origin).netloc.lower()).replace(":", "-")
 
     @property
     def label(self) -> str:

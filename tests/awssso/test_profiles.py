@@ -191,6 +191,22 @@ def test_what_curl_is_called_with_is_the_words_that_are_meant():
 # --- Names
 
 
+@pytest.mark.parametrize(
+    ("origin", "session"),
+    [
+        ("https://Daypass.example.com", "daypass.example.com"),
+        ("http://localhost:8000", "localhost-8000"),
+        ("http://[::1]:8000", "--1-8000"),
+        ("https://[2001:db8::7]", "2001-db8--7"),
+    ],
+)
+def test_a_session_s_name_ends_no_section_of_the_file(origin, session):
+    place = Place(origin)
+
+    assert place.session == session
+    assert f"[sso-session {session}]\n" in config(place, [], person="ada").text
+
+
 def test_an_account_with_an_alias_is_called_by_it_and_one_without_bears_its_id():
     assert names("").of(DEVELOPER) == "payments.Developer"
     assert names("").of(READER) == "payments-production-444455556666.Reader"
