@@ -33,8 +33,8 @@ MAX_PROOF = 4096
 MAX_ID = 256
 OLDEST = timedelta(minutes=5)
 """How old a proof may be; a client makes a new one for every request, and repeats a failed request with the same."""
-AHEAD = timedelta(minutes=2)
-"""How far the client's clock may be ahead."""
+AHEAD = timedelta(minutes=5)
+"""How far the client's clock may be ahead: as far as behind, and as far as AWS lets it be for signed requests."""
 KEPT_FOR = OLDEST + AHEAD
 """From its own time on, no proof can be taken again after this."""
 
