@@ -174,6 +174,16 @@ def _links() -> QuerySet[MappingRole, tuple[Any, ...]]:
 
 
 @cache
+def _pairs() -> QuerySet[MappingRole, tuple[Any, ...]]:
+    return MappingRole.objects.order_by().values_list("role_id", "mapping_id")
+
+
+@cache
+def _mappings() -> QuerySet[Mapping, tuple[Any, ...]]:
+    return Mapping.objects.order_by().values_list(*_MAPPING)
+
+
+@cache
 def _roles() -> QuerySet[AwsRole, tuple[Any, ...]]:
     return AwsRole.objects.order_by().values_list(*_ROLE, "account_id")
 
@@ -405,7 +415,7 @@ def find_roles(
     """The roles that the person has a live right to, usable now or not, by account and name; searched by `text`.
 
     Every word of the text has to stand somewhere in the account's name, id, alias or environment or in the role's
-    name or description, whatever its case. A page past the end is the last one. Four queries.
+    name or description, whatever its case. A page past the end is the last one. Four queries; five for a long page.
     """
     return _page_of_roles(
         principal, _matching_words(_live_roles(principal, now), text), page, page_size, now, door
@@ -547,12 +557,7 @@ def _decided(
     """
     if not rows:
         return ()
-    mappings: dict[UUID, list[MappingFacts]] = defaultdict(list)
-    links = _links().filter(
-        role_id__in=[row[0] for row in rows], group__memberships__person_id=principal.person_id
-    )
-    for link in links:
-        mappings[link[0]].append(_mapping_facts(link[1:]))
+    mappings = _mappings_of(principal.person_id, [row[0] for row in rows])
     denies = _denies_of(principal.person_id)
     relayed_until = relayed_token_until(principal) if any(RELAYED in row for row in rows) else None
     decided = (
@@ -560,7 +565,7 @@ def _decided(
             principal,
             Snapshot(
                 role=_role_facts(row[:-1]),
-                mappings=tuple(mappings[row[0]]),
+                mappings=tuple(mappings.get(row[0], ())),
                 denies=_matching(denies, row[0], row[-1]),
                 relayed_until=relayed_until,
             ),
@@ -570,6 +575,30 @@ def _decided(
         for row in rows
     )
     return tuple(row for row in decided if isinstance(row.console, Allowed) or row.console.visible)
+
+
+MANY = 200
+"""Roles from which on their mappings are read once each, by a query more: a mapping may be for thousands of them."""
+
+
+def _mappings_of(
+    person_id: UUID, role_ids: Sequence[UUID]
+) -> MappingOf[UUID, Sequence[MappingFacts]]:
+    """The mappings by which the person has anything to do with these roles, by role."""
+    found: dict[UUID, list[MappingFacts]] = defaultdict(list)
+    concerned = {"role_id__in": role_ids, "group__memberships__person_id": person_id}
+    if len(role_ids) < MANY:
+        for link in _links().filter(**concerned):
+            found[link[0]].append(_mapping_facts(link[1:]))
+        return found
+    pairs = list(_pairs().filter(**concerned))
+    of = _mappings().filter(id__in={mapping_id for _, mapping_id in pairs})
+    facts = {row[0]: _mapping_facts(row) for row in of}
+    for role_id, mapping_id in pairs:
+        # One that is not there was deleted between the two queries, and its links with it.
+        if mapping_id in facts:
+            found[role_id].append(facts[mapping_id])
+    return found
 
 
 def _row(
