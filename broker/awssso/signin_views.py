@@ -51,8 +51,9 @@ TOKENS = 600
 """How many a network may ask for in a minute; a whole office may sit behind one address."""
 
 WITHOUT_PREFIX = "/v1/token"
-"""The SDK for Ruby signs for this address: it leaves out the path of endpoint_url there (`URI.join`), and sends its
-request to the right one. Nothing else of ours is at it, so such a proof opens no other door."""
+"""The SDKs for Ruby and .NET sign for this address: they leave out the path of endpoint_url there (`URI.join`,
+`UriBuilder.Path`), and send their request to the right one. Nothing else of ours is at it, so such a proof opens no
+other door."""
 
 _SIGNS_IN = (NextStep.SIGN_IN_AGAIN, NextStep.USE_MFA)
 

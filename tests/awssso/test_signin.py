@@ -433,11 +433,11 @@ def test_another_key_is_refused_and_the_login_goes_on(client, ada, developer, da
     assert client.ask(refreshToken=token).status == 200
 
 
-def test_the_sdk_for_ruby_renews_though_it_signs_for_the_address_without_its_path(
+def test_the_sdks_for_ruby_and_net_renew_though_they_sign_for_the_address_without_its_path(
     client, ada, developer, daypass
 ):
     _, token = signed_in(ada, developer, client)
-    joined = urljoin(daypass.aws, "/v1/token")  # as Ruby's URI.join
+    joined = urljoin(daypass.aws, "/v1/token")  # as Ruby's URI.join, and .NET's UriBuilder.Path
 
     reply = client.ask(refreshToken=token, proof=client.proof(htu=joined))
 
