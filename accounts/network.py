@@ -12,7 +12,8 @@ def client_address(request: HttpRequest) -> str:
     """The client's network address, "" when it cannot be known.
 
     With DAYPASS_TRUSTED_PROXIES = n, the n-th entry from the right of X-Forwarded-For: what stands further left was
-    written by the client. With 0, or without the header, the connection's own address.
+    written by the client. Fewer entries, or none: unknown, and never the proxy's own address, because some proxies
+    take the header away when the client asks for it (`Connection: X-Forwarded-For`). With 0, the connection's own.
     """
     return address_of(
         request.META.get("HTTP_X_FORWARDED_FOR", ""), request.META.get("REMOTE_ADDR", "")
@@ -22,10 +23,10 @@ def client_address(request: HttpRequest) -> str:
 def address_of(forwarded_for: str, peer: str) -> str:
     """As `client_address`, from the header X-Forwarded-For and the connection's own address."""
     trusted = settings.DAYPASS_TRUSTED_PROXIES
+    if not trusted:
+        return _clean(peer)
     chain = [part.strip() for part in forwarded_for.split(",")]
-    if trusted and chain != [""]:
-        return _clean(chain[-trusted]) if len(chain) >= trusted else ""
-    return _clean(peer)
+    return _clean(chain[-trusted]) if len(chain) >= trusted else ""
 
 
 def _clean(text: str) -> str:
