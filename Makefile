@@ -42,6 +42,10 @@ format: $(VENV)/dev.stamp ## Put the code into shape
 clients: $(VENV)/dev.stamp ## Try every AWS client there is, unmodified, as root with debootstrap (docs/clients.md)
 	@exec $(BIN)/python -m tests.clients
 
+.PHONY: proxies
+proxies: $(VENV)/dev.stamp ## Try the files for proxies in docs/operations.md with real ones, as root on Debian
+	@exec $(BIN)/python -m tests.proxies
+
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure links and keys per second beside bare STS calls
 	@exec $(BIN)/python -m benchmarks
@@ -49,7 +53,7 @@ bench: $(VENV)/dev.stamp ## Measure links and keys per second beside bare STS ca
 .PHONY: lock
 lock: $(VENV)/lock.stamp ## Pin the requirements anew, with hashes
 	@for name in requirements requirements-demo requirements-dev \
-	  tests/clients/requirements tests/clients/requirements-more; do \
+	  tests/clients/requirements tests/clients/requirements-more tests/proxies/requirements; do \
 	  echo "$$name.txt"; \
 	  $(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes \
 	    --custom-compile-command "make lock" $(LOCK_FLAGS) $$name.in -o $$name.txt || exit 1; \
