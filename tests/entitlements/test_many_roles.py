@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from accounts.queries import principal_of
 from broker.entitlements import queries
+from broker.entitlements.queries import facts
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +32,7 @@ def somebody():
 def test_many_roles_are_decided_as_few_are(somebody, monkeypatch, django_assert_num_queries):
     now = timezone.now()
     few = queries.find_roles(somebody, now=now)
-    monkeypatch.setattr(queries, "MANY", 2)
+    monkeypatch.setattr(facts, "MANY", 2)
 
     with django_assert_num_queries(5):
         many = queries.find_roles(somebody, now=now)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker.entitlements import queries
+from broker.entitlements.models import AwsRole
 from broker.entitlements.rules import Allowed, Ask, Refused, decide
 from tests import factories
 
@@ -415,7 +416,7 @@ def test_the_local_account_has_no_roles():
 def test_rows_of_known_roles_keep_their_order_and_leave_out_the_rest():
     principal = cast()
     listed = [row.role.id for row in found(principal)]
-    hidden = queries.AwsRole.objects.get(name="Secret").id
+    hidden = AwsRole.objects.get(name="Secret").id
 
     rows = queries.rows_of(
         principal, [listed[3], hidden, listed[0], uuid.uuid4(), listed[3]], now=now()

@@ -28,8 +28,9 @@ OVERRIDDEN_BY: dict[str, str] = {
     "broker.backoffice.DetailAdmin": "the admin writes through services, which record, and deletes nothing.",
     "broker.backoffice.Rights": "who may open the admin may do what a page offers, and nobody deletes anything.",
     "broker.backoffice.ServiceForm": "a form's last step is one service call; Django itself saves nothing.",
-    "broker.entitlements.queries.Among": "ids of a search are read first on PostgreSQL; what is compared is the same.",
-    "broker.entitlements.queries.Folded": "names are compared folded, on both databases alike.",
+    "broker.entitlements.queries.search.Among": "ids of a search are read first on PostgreSQL; what is compared is "
+    "the same.",
+    "broker.entitlements.queries.search.Folded": "names are compared folded, on both databases alike.",
     "broker.minting.kms.KmsCurveKey": "it signs with what KMS answers, and has no private half to give away.",
     "broker.minting.kms.KmsPrivateKey": "it signs with what KMS answers, and has no private half to give away.",
     "broker.serving.Connection": "what has been read of a request is handed to gunicorn's own parser, whole.",
