@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -37,13 +38,20 @@ _memberships_of = Prepared(
 )
 
 
-def principal_of(person: Person, proof: Proof, *, address: str, relay: str = "") -> Principal:
+def principal_of(
+    person: Person,
+    proof: Proof,
+    *,
+    address: str,
+    relay: str = "",
+    memberships: Iterable[Membership] | None = None,
+) -> Principal:
     """What the rest of Daypass sees of a person: one indexed read, whose cost follows the number of their groups.
 
     Stale memberships are included with the time at which they went stale; groups of providers that are switched off
-    are not there at all.
+    are not there at all. memberships: those to go by, loaded with group and provider; without, all of them are read.
     """
-    rows = _memberships_of(person_id=person.pk)
+    rows = _memberships_of(person_id=person.pk) if memberships is None else _rows(memberships)
     age = settings.DAYPASS_MEMBERSHIP_MAX_AGE
     groups = tuple(
         GroupRef(
@@ -68,6 +76,22 @@ def principal_of(person: Person, proof: Proof, *, address: str, relay: str = "")
         address=address,
         relay=relay,
     )
+
+
+def _rows(memberships: Iterable[Membership]) -> list[tuple[Any, ...]]:
+    """Memberships that were loaded already, as `_memberships_of` reads them."""
+    return [
+        (
+            one.group_id,
+            one.group.provider_id,
+            one.group.key,
+            one.group.name,
+            one.source,
+            one.confirmed_at,
+        )
+        for one in memberships
+        if one.group.provider.enabled
+    ]
 
 
 def offered_providers() -> QuerySet[IdentityProvider]:

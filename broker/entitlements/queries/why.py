@@ -245,29 +245,4 @@ def _as_if_signed_in(
         at=now,
         mfa=True,
     )
-    if memberships is None:
-        return principal_of(person, proof, address="")
-    age = settings.DAYPASS_MEMBERSHIP_MAX_AGE
-    return Principal(
-        person_id=person.id,
-        handle=person.handle,
-        name=person.name,
-        email=person.email,
-        active=person.is_active,
-        epoch=person.epoch,
-        proof=proof,
-        attributes={name: tuple(values) for name, values in person.attributes.items()},
-        groups=tuple(
-            GroupRef(
-                id=one.group_id,
-                provider_id=one.group.provider_id,
-                key=one.group.key,
-                name=one.group.name or one.group.key,
-                fresh_until=None
-                if one.source == Membership.Source.SCIM
-                else one.confirmed_at + age,
-            )
-            for one in memberships
-            if one.group.provider.enabled
-        ),
-    )
+    return principal_of(person, proof, address="", memberships=memberships)
