@@ -12,11 +12,20 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts import relay, services
-from accounts.admin.common import by, chip
+from accounts.admin.common import by
 from accounts.models import IdentityProvider, RelayApplication
 from accounts.services.keys import fingerprint
 from broker.arns import PARTITIONS
-from broker.backoffice import DaypassAdmin, Deed, Panel, ServiceForm, panel
+from broker.backoffice import (
+    DaypassAdmin,
+    Deed,
+    Panel,
+    ServiceForm,
+    chip,
+    code_area,
+    code_input,
+    panel,
+)
 
 
 class RelayApplicationForm(ServiceForm):
@@ -30,20 +39,20 @@ class RelayApplicationForm(ServiceForm):
         label="Metadata of the application",
         required=False,
         max_length=400_000,
-        widget=forms.Textarea(attrs={"rows": 6, "class": "typed", "spellcheck": "false"}),
+        widget=code_area(6),
         help_text="The SAML metadata of the AWS application at the provider: its entity id and certificates are read.",
     )
     start_url = forms.CharField(
         label="Where its sign-in begins",
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="The application's own link at the provider, as its tile has it (Okta calls it the embed link).",
     )
     subject_attribute = forms.CharField(
         label="Attribute with the person's id",
         required=False,
         max_length=512,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="Where the application sends the same id of a person as the provider's sign-ins. Empty: the NameID.",
     )
     partition = forms.ChoiceField(

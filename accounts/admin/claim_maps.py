@@ -9,10 +9,7 @@ from typing import Any
 from django import forms
 
 from accounts.rules import ClaimMap, GroupForm
-from broker.backoffice import (
-    LinesField,
-    PairsField,
-)
+from broker.backoffice import LinesField, PairsField, code_input
 
 
 class PathField(forms.CharField):
@@ -22,7 +19,7 @@ class PathField(forms.CharField):
         super().__init__(
             required=False,
             max_length=2000,
-            widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+            widget=code_input(),
             **kwargs,
         )
 

@@ -5,18 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.http import (
-    HttpRequest,
-)
-from django.utils.html import format_html
+from django.http import HttpRequest
 
 from accounts import services
 
 WARN_BEFORE = timedelta(days=60)
-
-
-def plural(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def by(request: HttpRequest) -> services.By:
@@ -26,7 +19,3 @@ def by(request: HttpRequest) -> services.By:
     return services.By(
         id=str(user.pk), name=user.get_username(), address=principal.address if principal else ""
     )
-
-
-def chip(text: str, colour: str) -> str:
-    return format_html('<span class="chip" data-colour="{}">{}</span>', colour, text)

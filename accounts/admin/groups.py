@@ -12,7 +12,7 @@ from django.http import (
 from django.utils.html import format_html
 
 from accounts import services
-from accounts.admin.common import by, chip, plural
+from accounts.admin.common import by
 from accounts.models import (
     DirectoryGroup,
     IdentityProvider,
@@ -22,8 +22,11 @@ from broker.backoffice import (
     DaypassAdmin,
     Panel,
     ServiceForm,
+    chip,
+    code_input,
     how_many,
     panel,
+    plural,
     titled,
     url_of,
 )
@@ -39,7 +42,7 @@ class DirectoryGroupForm(ServiceForm):
         label="Key",
         max_length=512,
         strip=False,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="Exactly as it arrives from the provider, for example engineering or an object id.",
     )
     name = forms.CharField(

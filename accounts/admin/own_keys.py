@@ -12,9 +12,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import services
-from accounts.admin.common import by, chip
+from accounts.admin.common import by
 from accounts.models import ServiceProviderKey
-from broker.backoffice import Deed, DetailAdmin, Panel, panel, url_of
+from broker.backoffice import Deed, DetailAdmin, Panel, chip, panel, url_of
 from broker.templatetags.backoffice import exact, moment
 
 Purpose = ServiceProviderKey.Purpose

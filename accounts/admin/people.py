@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from accounts import services
-from accounts.admin.common import by, chip
+from accounts.admin.common import by
 from accounts.models import (
     DirectoryGroup,
     IdentityProvider,
@@ -30,10 +30,12 @@ from broker.backoffice import (
     Figure,
     Hit,
     Panel,
+    chip,
     contributes,
     figures,
     finders,
     how_many,
+    link_to,
     list_url,
     panel,
     titled,
@@ -159,9 +161,7 @@ class PersonAdmin(DetailAdmin):
             ("E-mail", thing.email or NOTHING),
             (
                 "Vouched for by",
-                format_html('<a href="{}">{}</a>', url_of(provider), provider)
-                if provider
-                else "nobody: the local emergency account",
+                link_to(provider) if provider else "nobody: the local emergency account",
             ),
             *([("Id there", thing.subject)] if provider else []),
             ("First seen", exact(thing.created_at)),

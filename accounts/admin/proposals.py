@@ -15,13 +15,21 @@ from django.http import (
 )
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
 
 from accounts import services
-from accounts.admin.common import by, chip, plural
+from accounts.admin.common import by
 from accounts.admin.providers import certificate_rows, key_rows
 from accounts.models import IdentityProvider, Protocol, ProviderProposal
-from broker.backoffice import DetailAdmin, Panel, may_administer, panel, url_of
+from broker.backoffice import (
+    DetailAdmin,
+    Panel,
+    chip,
+    link_to,
+    may_administer,
+    panel,
+    plural,
+    url_of,
+)
 from broker.errors import DaypassError
 from broker.templatetags.backoffice import exact, moment
 
@@ -75,7 +83,7 @@ class ProviderProposalAdmin(DetailAdmin):
             ("State", self.state_now(thing)),
             (
                 "Provider",
-                format_html('<a href="{}">{}</a>', url_of(thing.provider), thing.provider),
+                link_to(thing.provider),
             ),
             ("Found", exact(thing.found_at)),
         ]

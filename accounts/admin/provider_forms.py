@@ -18,9 +18,7 @@ from accounts.models import (
     Protocol,
 )
 from accounts.rules import PRESETS, ClaimMap
-from broker.backoffice import (
-    ServiceForm,
-)
+from broker.backoffice import ServiceForm, code_area, code_input
 from broker.errors import BadInput, DaypassError
 
 
@@ -36,7 +34,7 @@ class ProviderForm(ClaimMapFields, ServiceForm):
         label="Short name",
         max_length=40,
         validators=[SLUG],
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="Part of the addresses below, and fixed from then on. For example okta.",
     )
     position = forms.IntegerField(
@@ -158,7 +156,7 @@ class SamlProviderForm(ProviderForm):
         label="Address of its metadata",
         required=False,
         max_length=500,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false", "inputmode": "url"}),
+        widget=code_input(inputmode="url"),
         help_text="The best way: Daypass looks every hour for new certificates. For example "
         "https://example.okta.com/app/exk1abc/sso/saml/metadata.",
     )
@@ -166,34 +164,34 @@ class SamlProviderForm(ProviderForm):
         label="Or its metadata, pasted",
         required=False,
         max_length=1_000_000,
-        widget=forms.Textarea(attrs={"rows": 5, "class": "typed", "spellcheck": "false"}),
+        widget=code_area(5),
         help_text="The XML document that begins with <EntityDescriptor. New certificates have to be pasted again.",
     )
     entity_id = forms.CharField(
         label="Entity id",
         required=False,
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="Of the identity provider. Also chooses one where metadata describes several.",
     )
     sso_url = forms.CharField(
         label="Sign-on address",
         required=False,
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="SingleSignOnService with the HTTP-Redirect binding.",
     )
     slo_url = forms.CharField(
         label="Sign-out address",
         required=False,
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="SingleLogoutService with the HTTP-Redirect binding, if it has one.",
     )
     certificates = forms.CharField(
         label="Signing certificates",
         required=False,
-        widget=forms.Textarea(attrs={"rows": 5, "class": "typed", "spellcheck": "false"}),
+        widget=code_area(5),
         help_text="PEM, with BEGIN and END lines; several below each other while the provider changes its key.",
     )
     response_signed = forms.BooleanField(
@@ -214,7 +212,7 @@ class SamlProviderForm(ProviderForm):
     metadata_signers = forms.CharField(
         label="Signers of its metadata",
         required=False,
-        widget=forms.Textarea(attrs={"rows": 3, "class": "typed", "spellcheck": "false"}),
+        widget=code_area(3),
         help_text="PEM certificates of whoever signs the metadata, for example a federation's. Only where the signer "
         "decides; several while the signer changes its key.",
     )
@@ -299,16 +297,14 @@ class OidcProviderForm(ProviderForm):
     issuer = forms.CharField(
         label="Issuer",
         max_length=1024,
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false", "inputmode": "url"}),
+        widget=code_input(inputmode="url"),
         help_text="Exactly as the provider writes it, to the last slash. For example "
         "https://login.example.com/realms/staff.",
     )
     client_id = forms.CharField(
         label="Client id",
         max_length=255,
-        widget=forms.TextInput(
-            attrs={"class": "typed", "spellcheck": "false", "autocomplete": "off"}
-        ),
+        widget=code_input(autocomplete="off"),
         help_text="Of the application that was made for Daypass at the provider.",
     )
     secret = forms.CharField(
@@ -326,7 +322,7 @@ class OidcProviderForm(ProviderForm):
         required=False,
         max_length=500,
         initial="openid profile email",
-        widget=forms.TextInput(attrs={"class": "typed", "spellcheck": "false"}),
+        widget=code_input(),
         help_text="Separated by spaces. Some providers want groups as well.",
     )
     id_token_algorithm = forms.ChoiceField(

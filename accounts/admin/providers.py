@@ -22,7 +22,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from accounts import services
-from accounts.admin.common import WARN_BEFORE, by, chip, plural
+from accounts.admin.common import WARN_BEFORE, by
 from accounts.admin.provider_forms import OidcProviderForm, SamlProviderForm
 from accounts.models import (
     IdentityProvider,
@@ -41,9 +41,11 @@ from broker.backoffice import (
     ServiceForm,
     Step,
     attentions,
+    chip,
     contributes,
     how_many,
     panel,
+    plural,
     steps,
     url_of,
 )

@@ -30,6 +30,7 @@ from broker.backoffice import (
     Hit,
     Panel,
     attentions,
+    chip,
     contributes,
     figures,
     finders,
@@ -224,9 +225,7 @@ class AuditEventAdmin(DetailAdmin):
     def what(self, event: AuditEvent) -> str:
         if event.kind not in _BAD:
             return what_happened(event)
-        return format_html(
-            '{} <span class="chip" data-colour="red">{}</span>', in_words(event.kind), "no"
-        )
+        return format_html("{} {}", in_words(event.kind), chip("no", "red"))
 
     @admin.display(description="when", ordering="seq")
     def when(self, event: AuditEvent) -> str:

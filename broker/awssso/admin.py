@@ -41,9 +41,11 @@ from broker.backoffice import (
     ServiceForm,
     add_deed,
     attentions,
+    chip,
     consequence,
     contributes,
     figures,
+    link_to,
     list_url,
     panel,
     spoken,
@@ -64,14 +66,6 @@ def by(request: HttpRequest) -> dict[str, Any]:
     return {"actor": actor_of(request), "address": principal.address if principal else ""}
 
 
-def _chip(text: str, colour: str) -> str:
-    return format_html('<span class="chip" data-colour="{}">{}</span>', colour, text)
-
-
-def _link(thing: Any, said: str = "") -> str:
-    return format_html('<a href="{}">{}</a>', url_of(thing), said or str(thing))
-
-
 def _alive(now: datetime) -> Q:
     return Q(ended_at__isnull=True, ends_at__gt=now)
 
@@ -82,10 +76,10 @@ def _is_live(terminal: Terminal) -> bool:
 
 def state_chip(terminal: Terminal) -> str:
     if _is_live(terminal):
-        return _chip("live", "green")
+        return chip("live", "green")
     if terminal.ended_because in (Terminal.Ended.REUSED, Terminal.Ended.SHUT):
-        return _chip("ended", "red")
-    return _chip("ended", "grey")
+        return chip("ended", "red")
+    return chip("ended", "grey")
 
 
 # --- Terminals
@@ -206,11 +200,11 @@ class TerminalAdmin(DetailAdmin):
 
     @admin.display(description="whose", ordering="person__handle")
     def whose(self, terminal: Terminal) -> str:
-        return _link(terminal.person, terminal.person.handle)
+        return link_to(terminal.person, terminal.person.handle)
 
     @admin.display(description="what it is", ordering="kind")
     def what(self, terminal: Terminal) -> str:
-        chips = [_chip("by code", "amber")] if terminal.flow == Terminal.Flow.DEVICE else []
+        chips = [chip("by code", "amber")] if terminal.flow == Terminal.Flow.DEVICE else []
         return format_html(
             "{} {}", terminal.get_kind_display(), format_html_join(" ", "{}", ((c,) for c in chips))
         )
@@ -238,11 +232,11 @@ class TerminalAdmin(DetailAdmin):
     def facts(self, request: HttpRequest, thing: Terminal) -> Sequence[tuple[str, Any]]:
         return [
             ("State", state_chip(thing)),
-            ("Whose", _link(thing.person)),
+            ("Whose", link_to(thing.person)),
             ("What it is", thing.get_kind_display()),
             ("Let in", thing.get_flow_display()),
             *([("Its person calls it", thing.label)] if thing.label else []),
-            ("May ask for", _link(thing.role) if thing.role else "every role of the person"),
+            ("May ask for", link_to(thing.role) if thing.role else "every role of the person"),
             ("Calls itself (unverified)", thing.client_name or NOTHING),
             ("Program (unverified)", thing.user_agent or NOTHING),
             ("Asked from", thing.asked_from or "unknown"),
@@ -445,14 +439,14 @@ class TerminalPolicyAdmin(DaypassAdmin):
 
     @admin.display(description="CLIs and SDKs", ordering="enabled")
     def sign_in(self, policy: TerminalPolicy) -> str:
-        return _chip("may sign in", "green") if policy.enabled else _chip("off", "red")
+        return chip("may sign in", "green") if policy.enabled else chip("off", "red")
 
     @admin.display(description="device codes", ordering="device_codes")
     def codes(self, policy: TerminalPolicy) -> str:
         if not policy.device_codes or not policy.enabled:
-            return _chip("off", "grey")
+            return chip("off", "grey")
         count = len(policy.device_networks)
-        return _chip(
+        return chip(
             f"from {count} network{'s' if count != 1 else ''}" if count else "from anywhere",
             "amber",
         )
@@ -460,7 +454,7 @@ class TerminalPolicyAdmin(DaypassAdmin):
     @admin.display(description="script tokens", ordering="script_tokens")
     def scripts(self, policy: TerminalPolicy) -> str:
         on = policy.script_tokens and policy.enabled
-        return _chip("may be made", "green") if on else _chip("off", "grey")
+        return chip("may be made", "green") if on else chip("off", "grey")
 
     @admin.display(description="at most", ordering="longest_seconds")
     def longest(self, policy: TerminalPolicy) -> str:

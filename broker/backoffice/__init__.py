@@ -39,10 +39,21 @@ from broker.backoffice.fields import (
     MomentField,
     MomentInput,
     PairsField,
+    code_area,
+    code_input,
     spoken,
 )
 from broker.backoffice.objects import CappedPaginator, DaypassAdmin, DetailAdmin
-from broker.backoffice.pieces import NOTHING, how_many, list_url, titled, url_of
+from broker.backoffice.pieces import (
+    NOTHING,
+    chip,
+    how_many,
+    link_to,
+    list_url,
+    plural,
+    titled,
+    url_of,
+)
 from broker.backoffice.rights import Rights, may_administer
 from broker.backoffice.writing import ServiceForm
 
@@ -71,13 +82,17 @@ __all__ = [
     "add_deed",
     "attentions",
     "charts",
+    "chip",
     "choice",
+    "code_area",
+    "code_input",
     "consequence",
     "contributes",
     "figures",
     "finders",
     "health",
     "how_many",
+    "link_to",
     "list_url",
     "mark",
     "marks_of",
@@ -85,6 +100,7 @@ __all__ = [
     "pages",
     "panel",
     "panels_of",
+    "plural",
     "spoken",
     "steps",
     "titled",

@@ -14,6 +14,16 @@ _PART = re.compile(
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
+def code_input(**attributes: Any) -> forms.TextInput:
+    """For what is typed exactly: an id, an ARN, an address."""
+    return forms.TextInput(attrs={"class": "typed", "spellcheck": "false", **attributes})
+
+
+def code_area(rows: int) -> forms.Textarea:
+    """The same for more than a line."""
+    return forms.Textarea(attrs={"rows": rows, "class": "typed", "spellcheck": "false"})
+
+
 def spoken(seconds: int | None) -> str:
     """A length of time as people say it: 1 h 30 min. Empty for None."""
     if seconds is None:
@@ -68,9 +78,7 @@ class LinesField(forms.CharField):
     """One value a line; cleaned to a list without blanks and without repetitions, in the order given."""
 
     def __init__(self, *, rows: int = 3, **kwargs: Any) -> None:
-        kwargs.setdefault(
-            "widget", forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "class": "typed"})
-        )
+        kwargs.setdefault("widget", code_area(rows))
         super().__init__(**kwargs)
 
     def prepare_value(self, value: Any) -> Any:
@@ -89,9 +97,7 @@ class PairsField(forms.CharField):
 
     def __init__(self, *, example: str, rows: int = 3, **kwargs: Any) -> None:
         self.example = example
-        kwargs.setdefault(
-            "widget", forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "class": "typed"})
-        )
+        kwargs.setdefault("widget", code_area(rows))
         super().__init__(**kwargs)
 
     def prepare_value(self, value: Any) -> Any:

@@ -10,9 +10,26 @@ from django.db import models
 from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 NOTHING = "\N{EN DASH}"
 """What stands where there is no value."""
+
+
+def chip(text: object, colour: str) -> SafeString:
+    """A word of state, in one of the colours of the style sheet."""
+    return format_html('<span class="chip" data-colour="{}">{}</span>', colour, text)
+
+
+def link_to(thing: models.Model, said: str = "") -> SafeString:
+    """To an object's page, by its own name or as it is called here."""
+    return format_html('<a href="{}">{}</a>', url_of(thing), said or str(thing))
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """So many of them: "1 role", "2 roles"."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def url_of(thing: models.Model) -> str:

@@ -9,7 +9,6 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
-from django.utils.html import format_html
 
 from broker.backoffice import (
     Attention,
@@ -17,6 +16,7 @@ from broker.backoffice import (
     DetailAdmin,
     add_deed,
     attentions,
+    chip,
     choice,
     contributes,
     list_url,
@@ -103,11 +103,7 @@ class FindingAdmin(DetailAdmin):
 
     @admin.display(description="state", ordering="state")
     def state_now(self, finding: Finding) -> str:
-        return format_html(
-            '<span class="chip" data-colour="{}">{}</span>',
-            COLOURS[State(finding.state)],
-            finding.get_state_display(),
-        )
+        return chip(finding.get_state_display(), COLOURS[State(finding.state)])
 
     @admin.display(description="last seen", ordering="last_seen_at")
     def seen(self, finding: Finding) -> str:
@@ -150,14 +146,14 @@ def accept_chosen(request: HttpRequest, chosen: QuerySet[Any]) -> HttpResponse:
 def role_is_gone(role: AwsRole) -> str:
     if role.vanished_at is None:
         return ""
-    return format_html('<span class="chip" data-colour="amber">{}</span>', "gone in AWS")
+    return chip("gone in AWS", "amber")
 
 
 @mark("broker.awsaccount")
 def account_is_gone(account: AwsAccount) -> str:
     if account.vanished_at is None:
         return ""
-    return format_html('<span class="chip" data-colour="amber">{}</span>', "gone from AWS")
+    return chip("gone from AWS", "amber")
 
 
 @contributes(attentions)

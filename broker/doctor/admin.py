@@ -19,6 +19,7 @@ from broker.backoffice import (
     Panel,
     add_deed,
     attentions,
+    chip,
     contributes,
     list_url,
     mark,
@@ -41,11 +42,7 @@ _STATES = {"ok": ("right", "green"), "bad": ("wrong", "red"), "unknown": ("not k
 
 
 def _chip(check: TrustCheck) -> str:
-    return format_html(
-        '<span class="chip" data-colour="{}">{}</span>',
-        COLOURS[Outcome(check.outcome)],
-        check.get_outcome_display(),
-    )
+    return chip(check.get_outcome_display(), COLOURS[Outcome(check.outcome)])
 
 
 def _check(role: AwsRole) -> TrustCheck | None:
@@ -142,7 +139,7 @@ def failing(role: AwsRole) -> str:
     check = _check(role)
     if check is None or check.outcome != Outcome.FAILS:
         return ""
-    return format_html('<span class="chip" data-colour="red">{}</span>', "does not work")
+    return chip("does not work", "red")
 
 
 @contributes(attentions)

@@ -12,7 +12,6 @@ from django.db.models.functions import TruncDate
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
 
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
@@ -30,10 +29,12 @@ from broker.backoffice import (
     Step,
     attentions,
     charts,
+    chip,
     consequence,
     contributes,
     figures,
     finders,
+    link_to,
     list_url,
     panel,
     spoken,
@@ -63,15 +64,7 @@ def actor_of(request: HttpRequest) -> Actor:
 
 
 def state_chip(session: Session) -> str:
-    return format_html(
-        '<span class="chip" data-colour="{}">{}</span>',
-        COLOURS[State(session.state)],
-        session.get_state_display(),
-    )
-
-
-def _link(thing: Any, said: str = "") -> str:
-    return format_html('<a href="{}">{}</a>', url_of(thing), said or str(thing))
+    return chip(session.get_state_display(), COLOURS[State(session.state)])
 
 
 def _end(request: HttpRequest, session: Session) -> str:
@@ -134,11 +127,11 @@ class SessionAdmin(DetailAdmin):
 
     @admin.display(description="who")
     def holder(self, session: Session) -> str:
-        return _link(session.person, session.person.handle)
+        return link_to(session.person, session.person.handle)
 
     @admin.display(description="role")
     def into(self, session: Session) -> str:
-        return _link(session.role)
+        return link_to(session.role)
 
     @admin.display(description="how", ordering="hand_over")
     def how(self, session: Session) -> str:
@@ -159,9 +152,9 @@ class SessionAdmin(DetailAdmin):
     def facts(self, request: HttpRequest, thing: Session) -> Sequence[tuple[str, Any]]:
         return [
             ("State", state_chip(thing)),
-            ("Who", _link(thing.person)),
-            ("Role", _link(thing.role)),
-            ("By mapping", _link(thing.mapping) if thing.mapping else "gone since"),
+            ("Who", link_to(thing.person)),
+            ("Role", link_to(thing.role)),
+            ("By mapping", link_to(thing.mapping) if thing.mapping else "gone since"),
             ("Handed over as", thing.get_hand_over_display()),
             ("Asked", exact(thing.requested_at)),
             ("For", spoken(thing.seconds)),

@@ -20,7 +20,7 @@ from django.utils.http import urlencode
 
 from broker import backoffice
 from broker.arns import PARTITIONS
-from broker.backoffice import LinesField, Page, Panel, choice, panel
+from broker.backoffice import LinesField, Page, Panel, choice, code_area, code_input, panel
 from broker.entitlements.models import AwsAccount, AwsRole
 from broker.errors import BadInput, DaypassError
 from broker.trust import queries, rules
@@ -40,10 +40,6 @@ LANGUAGES = (
     (Format.CLI, "AWS CLI, as a script"),
     (Format.STATEMENT, "The trust policy alone, for a role that exists"),
 )
-
-
-def _typed(**attributes: Any) -> forms.TextInput:
-    return forms.TextInput(attrs={"class": "typed", "spellcheck": "false", **attributes})
 
 
 class SetUpForm(forms.Form):
@@ -69,7 +65,7 @@ class SetUpForm(forms.Form):
         label="Permission boundary",
         required=False,
         max_length=700,
-        widget=_typed(),
+        widget=code_input(),
         help_text="A policy that every account has. For example arn:aws:iam::111122223333:policy/Boundary.",
     )
     discovery = forms.BooleanField(
@@ -87,14 +83,14 @@ class SetUpForm(forms.Form):
         label="The role that Daypass runs with",
         required=False,
         max_length=700,
-        widget=_typed(),
+        widget=code_input(),
         help_text="For roles with AssumeRole. For example arn:aws:iam::999988887777:role/Daypass.",
     )
     existing = forms.CharField(
         label="Its present trust policy",
         required=False,
         max_length=50_000,
-        widget=forms.Textarea(attrs={"rows": 6, "class": "typed", "spellcheck": "false"}),
+        widget=code_area(6),
         help_text="For the trust policy alone: Daypass's statement is then added or put right in it.",
     )
 

@@ -11,7 +11,6 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
 
 from broker.audit.services import Actor
 from broker.backoffice import (
@@ -22,6 +21,7 @@ from broker.backoffice import (
     Panel,
     add_deed,
     attentions,
+    chip,
     contributes,
     health,
     panel,
@@ -197,11 +197,7 @@ class SigningKeyAdmin(DetailAdmin):
 
     @admin.display(description="state", ordering="state")
     def state_now(self, key: SigningKey) -> str:
-        return format_html(
-            '<span class="chip" data-colour="{}">{}</span>',
-            COLOURS[State(key.state)],
-            key.get_state_display(),
-        )
+        return chip(key.get_state_display(), COLOURS[State(key.state)])
 
     @admin.display(description="since")
     def since(self, key: SigningKey) -> str:

@@ -15,6 +15,8 @@ from broker.backoffice import (
     Deed,
     Panel,
     ServiceForm,
+    chip,
+    code_input,
     how_many,
     list_url,
     marks_of,
@@ -23,14 +25,7 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import services
-from broker.entitlements.admin.common import (
-    by,
-    chip,
-    code_input,
-    deeds_of,
-    delete,
-    environment_chip,
-)
+from broker.entitlements.admin.common import by, deeds_of, delete, environment_chip
 from broker.entitlements.drafts import AccountDraft, EnvironmentDraft
 from broker.entitlements.models import AwsAccount, AwsRole, Environment
 

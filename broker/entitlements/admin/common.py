@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.http import HttpRequest
 from django.utils.html import format_html
 
 from accounts.models import Person
 from broker.audit.services import Actor
-from broker.backoffice import Deed, url_of
+from broker.backoffice import Deed, plural
 from broker.entitlements import services
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment
 from broker.entitlements.models import Mapping as RoleMapping
@@ -29,14 +28,6 @@ def by(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def link_to(thing: Any, said: str = "") -> str:
-    return format_html('<a href="{}">{}</a>', url_of(thing), said or str(thing))
-
-
-def chip(text: str, colour: str) -> str:
-    return format_html('<span class="chip" data-colour="{}">{}</span>', colour, text)
-
-
 def environment_chip(environment: Environment | None) -> str:
     if environment is None:
         return ""
@@ -46,14 +37,6 @@ def environment_chip(environment: Environment | None) -> str:
         environment.colour,
         environment.name,
     )
-
-
-def plural(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
-
-
-def code_input(**attributes: Any) -> forms.TextInput:
-    return forms.TextInput(attrs={"class": "typed", "spellcheck": "false", **attributes})
 
 
 # --- On, off, gone

@@ -11,9 +11,18 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts.models import DirectoryGroup, Person
-from broker.backoffice import DaypassAdmin, MomentField, Panel, ServiceForm, panel, titled, url_of
+from broker.backoffice import (
+    DaypassAdmin,
+    MomentField,
+    Panel,
+    ServiceForm,
+    chip,
+    panel,
+    titled,
+    url_of,
+)
 from broker.entitlements import services
-from broker.entitlements.admin.common import by, chip, deeds_of
+from broker.entitlements.admin.common import by, deeds_of
 from broker.entitlements.admin.mappings import search_in
 from broker.entitlements.drafts import DenyDraft
 from broker.entitlements.models import AwsAccount, AwsRole, Deny

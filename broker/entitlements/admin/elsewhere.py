@@ -20,10 +20,10 @@ from broker.backoffice import (
     figures,
     finders,
     list_url,
+    plural,
     steps,
     url_of,
 )
-from broker.entitlements.admin.common import plural
 from broker.entitlements.models import AwsAccount, AwsRole, Deny
 from broker.entitlements.models import Mapping as RoleMapping
 from broker.templatetags.backoffice import exact

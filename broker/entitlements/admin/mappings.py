@@ -26,13 +26,17 @@ from broker.backoffice import (
     PairsField,
     Panel,
     ServiceForm,
+    chip,
+    code_area,
     how_many,
+    link_to,
     panel,
+    plural,
     titled,
     url_of,
 )
 from broker.entitlements import packing, queries, services
-from broker.entitlements.admin.common import ASSERTED, by, chip, deeds_of, link_to, plural
+from broker.entitlements.admin.common import ASSERTED, by, deeds_of
 from broker.entitlements.drafts import MappingDraft
 from broker.entitlements.models import AwsRole, Deny, MappingRole
 from broker.entitlements.models import Mapping as RoleMapping
@@ -149,7 +153,7 @@ class MappingForm(ServiceForm):
         label="Session policy",
         required=False,
         max_length=10_000,
-        widget=forms.Textarea(attrs={"rows": 6, "class": "typed", "spellcheck": "false"}),
+        widget=code_area(6),
         help_text="An IAM policy (JSON, at most 2048 characters) that narrows what the role may do. It never adds.",
     )
     policy_arns = LinesField(

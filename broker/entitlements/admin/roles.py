@@ -23,7 +23,11 @@ from broker.backoffice import (
     LengthField,
     Panel,
     ServiceForm,
+    chip,
+    code_area,
+    code_input,
     how_many,
+    link_to,
     marks_of,
     panel,
     spoken,
@@ -31,15 +35,7 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import names, services
-from broker.entitlements.admin.common import (
-    Trust,
-    by,
-    chip,
-    code_input,
-    deeds_of,
-    environment_chip,
-    link_to,
-)
+from broker.entitlements.admin.common import Trust, by, deeds_of, environment_chip
 from broker.entitlements.drafts import RoleDraft
 from broker.entitlements.models import AwsRole, Environment, MappingRole
 from broker.entitlements.rules import longest_of
@@ -149,7 +145,7 @@ class BulkRolesForm(RoleFields):
     arns = forms.CharField(
         label="Role ARNs",
         max_length=200_000,
-        widget=forms.Textarea(attrs={"rows": 10, "class": "typed", "spellcheck": "false"}),
+        widget=code_area(10),
         help_text="One a line. Accounts that are not registered yet are registered with their number as name.",
     )
     field_order = (
