@@ -19,9 +19,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from broker.audit import tasks
+from broker.audit.administrators import actor_of
 from broker.audit.models import AuditEvent, AuditHead
 from broker.audit.rules import GENESIS, Kind
-from broker.audit.services import Actor, record_now
+from broker.audit.services import record_now
 from broker.backoffice import (
     NOTHING,
     Attention,
@@ -308,10 +309,7 @@ class AuditEventAdmin(DetailAdmin):
             messages.error(request, f"The audit log is broken: {head.problem}.")
             return
         last = head.verified_seq if head else 0
-        user: Any = request.user
-        record_now(
-            Kind.AUDIT_VERIFIED, actor=Actor(str(user.pk), user.get_username()), data={"last": last}
-        )
+        record_now(Kind.AUDIT_VERIFIED, actor=actor_of(request), data={"last": last})
         messages.success(request, f"The audit log is whole: all {last} events are as written.")
 
 

@@ -16,9 +16,9 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from accounts.models import IdentityProvider
+from broker.audit.administrators import actor_of, by
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
-from broker.audit.services import Actor
 from broker.awssso import services
 from broker.awssso.models import Terminal, TerminalPolicy
 from broker.awssso.policies import (
@@ -53,17 +53,6 @@ from broker.backoffice import (
     url_of,
 )
 from broker.templatetags.backoffice import exact, moment
-
-
-def actor_of(request: HttpRequest) -> Actor:
-    user: Any = request.user
-    return Actor(id=str(user.pk), name=user.get_username())
-
-
-def by(request: HttpRequest) -> dict[str, Any]:
-    """Who changes something and from where, for the services."""
-    principal = getattr(request, "principal", None)
-    return {"actor": actor_of(request), "address": principal.address if principal else ""}
 
 
 def _alive(now: datetime) -> Q:

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 
+from broker.audit.administrators import by
 from broker.backoffice import (
     Attention,
     Deed,
@@ -25,7 +26,6 @@ from broker.backoffice import (
 )
 from broker.discovery import services
 from broker.discovery.models import Finding
-from broker.entitlements.admin import by
 from broker.entitlements.models import AwsAccount, AwsRole
 from broker.errors import DaypassError
 from broker.templatetags.backoffice import exact, moment

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
+from broker.audit.administrators import by
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
 from broker.backoffice import (
@@ -30,7 +31,6 @@ from broker.backoffice import (
 from broker.doctor import services, tasks
 from broker.doctor.models import TrustCheck
 from broker.doctor.services import Who
-from broker.entitlements.admin import by
 from broker.entitlements.models import AwsAccount, AwsRole
 from broker.errors import DaypassError
 from broker.sessions.models import Session

@@ -13,9 +13,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from broker.audit.administrators import actor_of
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
-from broker.audit.services import Actor
 from broker.backoffice import (
     NOTHING,
     Attention,
@@ -56,11 +56,6 @@ COLOURS = {
 }
 STUCK_AFTER = timedelta(minutes=5)
 """The worker resolves pending sessions every half minute: one this old says that it does not run."""
-
-
-def actor_of(request: HttpRequest) -> Actor:
-    user: Any = request.user
-    return Actor(id=str(user.pk), name=user.get_username())
 
 
 def state_chip(session: Session) -> str:

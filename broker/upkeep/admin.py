@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from broker.audit.services import Actor
+from broker.audit.administrators import actor_of, by
 from broker.backoffice import (
     NOTHING,
     Attention,
@@ -43,16 +43,6 @@ COLOURS = {
     State.REMOVED: "grey",
     State.REVOKED: "red",
 }
-
-
-def _actor(request: HttpRequest) -> Actor:
-    user: Any = request.user
-    return Actor(id=str(user.pk), name=user.get_username())
-
-
-def _address(request: HttpRequest) -> str:
-    principal = getattr(request, "principal", None)
-    return principal.address if principal else ""
 
 
 def _since(key: SigningKey) -> Any:
@@ -91,22 +81,22 @@ def _next(key: SigningKey) -> str:
 
 
 def _publish(request: HttpRequest, key: SigningKey) -> str:
-    made = keys.publish_next(Purpose(key.purpose), now=timezone.now(), actor=_actor(request))
+    made = keys.publish_next(Purpose(key.purpose), now=timezone.now(), actor=actor_of(request))
     return f"Published {made.kid}. {_next(made)}"
 
 
 def _rotate(request: HttpRequest, key: SigningKey) -> str:
-    signing = services.rotate(Purpose(key.purpose), now=timezone.now(), actor=_actor(request))
+    signing = services.rotate(Purpose(key.purpose), now=timezone.now(), actor=actor_of(request))
     return f"{signing.kid} signs now."
 
 
 def _remove(request: HttpRequest, key: SigningKey) -> str:
-    keys.remove(key.kid, now=timezone.now(), actor=_actor(request))
+    keys.remove(key.kid, now=timezone.now(), actor=actor_of(request))
     return "Removed. Its private half is destroyed."
 
 
 def _revoke(request: HttpRequest, key: SigningKey) -> str:
-    _, chores = services.revoke(key.kid, now=timezone.now(), actor=_actor(request))
+    _, chores = services.revoke(key.kid, now=timezone.now(), actor=actor_of(request))
     todo = " This page says what to do in each account now." if chores else ""
     return f"Revoked. Nothing is signed with it any more.{todo}"
 
@@ -297,9 +287,7 @@ def saml_provider(request: HttpRequest, account: AwsAccount) -> Panel | None:
 
 
 def _note_uploaded(request: HttpRequest, account: AwsAccount) -> str:
-    services.note_uploaded(
-        account.pk, now=timezone.now(), actor=_actor(request), address=_address(request)
-    )
+    services.note_uploaded(account.pk, now=timezone.now(), **by(request))
     return "Noted: the SAML provider holds today's metadata."
 
 

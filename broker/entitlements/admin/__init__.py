@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from broker.entitlements.admin import accounts, denies, elsewhere, mappings, roles, why
-from broker.entitlements.admin.common import by
 from broker.entitlements.admin.roles import RoleFields
 
-__all__ = ["RoleFields", "accounts", "by", "denies", "elsewhere", "mappings", "roles", "why"]
+__all__ = ["RoleFields", "accounts", "denies", "elsewhere", "mappings", "roles", "why"]

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
+from broker.audit.administrators import by
 from broker.backoffice import (
     DaypassAdmin,
     Deed,
@@ -25,7 +26,7 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import services
-from broker.entitlements.admin.common import by, deeds_of, delete, environment_chip
+from broker.entitlements.admin.common import deeds_of, delete, environment_chip
 from broker.entitlements.drafts import AccountDraft, EnvironmentDraft
 from broker.entitlements.models import AwsAccount, AwsRole, Environment
 

@@ -9,23 +9,13 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from accounts.models import Person
-from broker.audit.services import Actor
+from broker.audit.administrators import by
 from broker.backoffice import Deed, plural
 from broker.entitlements import services
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment
 from broker.entitlements.models import Mapping as RoleMapping
 
 Trust = AwsRole.Trust
-
-
-def by(request: HttpRequest) -> dict[str, Any]:
-    """Who changes something and from where, for the services."""
-    user: Any = request.user
-    principal = getattr(request, "principal", None)
-    return {
-        "actor": Actor(id=str(user.pk), name=user.get_username()),
-        "address": principal.address if principal else "",
-    }
 
 
 def environment_chip(environment: Environment | None) -> str:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts.models import DirectoryGroup, Person
+from broker.audit.administrators import by
 from broker.backoffice import (
     DaypassAdmin,
     MomentField,
@@ -22,7 +23,7 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import services
-from broker.entitlements.admin.common import by, deeds_of
+from broker.entitlements.admin.common import deeds_of
 from broker.entitlements.admin.mappings import search_in
 from broker.entitlements.drafts import DenyDraft
 from broker.entitlements.models import AwsAccount, AwsRole, Deny

@@ -18,6 +18,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 
 from accounts.models import DirectoryGroup
+from broker.audit.administrators import by
 from broker.backoffice import (
     DaypassAdmin,
     LengthField,
@@ -36,7 +37,7 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import packing, queries, services
-from broker.entitlements.admin.common import ASSERTED, by, deeds_of
+from broker.entitlements.admin.common import ASSERTED, deeds_of
 from broker.entitlements.drafts import MappingDraft
 from broker.entitlements.models import AwsRole, Deny, MappingRole
 from broker.entitlements.models import Mapping as RoleMapping

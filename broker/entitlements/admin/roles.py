@@ -18,6 +18,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from accounts.models import IdentityProvider, Protocol
+from broker.audit.administrators import by
 from broker.backoffice import (
     DaypassAdmin,
     LengthField,
@@ -35,7 +36,7 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import names, services
-from broker.entitlements.admin.common import Trust, by, deeds_of, environment_chip
+from broker.entitlements.admin.common import Trust, deeds_of, environment_chip
 from broker.entitlements.drafts import RoleDraft
 from broker.entitlements.models import AwsRole, Environment, MappingRole
 from broker.entitlements.rules import longest_of
