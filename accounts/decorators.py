@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 
 from accounts import places
+from accounts.identity import Principal
+from broker.sheets import is_htmx
 
 View = Callable[..., HttpResponse]
 
@@ -24,6 +26,11 @@ def signed_in(view: View) -> View:
         return view(request, *args, **kwargs)
 
     return checked
+
+
+def person_of(request: HttpRequest) -> Principal:
+    """Who is asking; for views behind `signed_in`, or that have made sure by themselves that somebody is there."""
+    return cast(Principal, request.principal)  # type: ignore[attr-defined]
 
 
 def staff_signed_in(view: View) -> View:
@@ -59,7 +66,7 @@ def to_sign_in(request: HttpRequest, *, fresh: bool = False) -> HttpResponse:
     url = places.sign_in_url(places.wanted(request), fresh=fresh)
     if over:
         url += ("&" if "?" in url else "?") + f"over={over}"
-    if request.headers.get("HX-Request") == "true":
+    if is_htmx(request):
         response = HttpResponse(status=200)
         response["HX-Redirect"] = url
         return response

@@ -14,6 +14,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from broker.sheets import is_htmx
+
 SALT = "accounts.places"
 LIFETIME = 3600
 LONGEST = 2000
@@ -58,7 +60,7 @@ def sign_in_url(path: str = "/", *, fresh: bool = False) -> str:
 
 def wanted(request: HttpRequest) -> str:
     """The page to come back to after this request had to be interrupted: itself, or for a form the page it was on."""
-    if request.headers.get("HX-Request") == "true":
+    if is_htmx(request):
         current = request.headers.get("HX-Current-URL", "")
         path = current.removeprefix(settings.DAYPASS_ORIGIN)
         return path if path != current and is_page(path) else "/"

@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
+from accounts.decorators import person_of
 from accounts.identity import Principal
 from accounts.places import is_page, sign_in_url
 from broker.awssso import registrations, rules, services
@@ -34,7 +35,6 @@ from broker.awssso.pages import (
     asker_of,
     is_fresh,
     may_lead_to,
-    person_of,
     sitting_of,
     to_sign_in,
     until_of,

@@ -7,22 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
 
 from accounts import browser
 from accounts.identity import Principal
 from accounts.network import client_address
 from accounts.places import sign_in_url
 from accounts.services import relay_reference
-from broker.audit.services import Actor, new_reference, under_reference
+from broker.audit.services import new_reference, under_reference
 from broker.awssso.queries import policy_of
 from broker.awssso.rules import clean
 from broker.awssso.services import Asker
 from broker.errors import BadInput, DaypassError
+from broker.sheets import sheet
 
 log = logging.getLogger("daypass.awssso")
 
@@ -71,28 +71,6 @@ def failure(request: HttpRequest, error: DaypassError, reference: str) -> HttpRe
         {"error": error, "reference": "" if by_person else reference},
         status=400 if by_person else 503 if error.retry else 403,
     )
-
-
-def sheet(
-    request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
-) -> HttpResponse:
-    """The page, or for htmx its partial `sheet` alone, for the dialog."""
-    alone = request.headers.get("HX-Request") == "true"
-    return render(
-        request,
-        f"{template}#sheet" if alone else template,
-        {**context, "heading": "h2" if alone else "h1", "in_dialog": alone},
-        status=status,
-    )
-
-
-def person_of(request: HttpRequest) -> Principal:
-    """Who is signed in; for views that have made sure that somebody is."""
-    return cast(Principal, request.principal)  # type: ignore[attr-defined]
-
-
-def actor_of(principal: Principal) -> Actor:
-    return Actor(id=str(principal.person_id), name=principal.handle)
 
 
 def asker_of(request: HttpRequest) -> Asker:

@@ -14,25 +14,19 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import places
-from accounts.decorators import signed_in
+from accounts.decorators import person_of, signed_in
 from accounts.identity import Principal
 from broker.awssso import queries, services
 from broker.awssso.forms import ScriptTokenForm
 from broker.awssso.models import Terminal
-from broker.awssso.pages import (
-    Sitting,
-    actor_of,
-    answering_failures,
-    asker_of,
-    person_of,
-    sheet,
-    sitting_of,
-)
+from broker.awssso.pages import Sitting, answering_failures, asker_of, sitting_of
 from broker.awssso.profile_views import setup_context
 from broker.awssso.reach import roles_with_keys
 from broker.awssso.room import full
 from broker.awssso.services import LetIn
+from broker.awssso.services.common import actor_of
 from broker.errors import BadInput
+from broker.sheets import sheet
 
 SHOWN_PAST = 20
 MOST_ROLES = 500

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from broker.audit.services import new_reference
 from broker.errors import AwsError, BadInput, DaypassError
-from broker.portal.sheets import is_htmx, sheet
+from broker.sheets import is_htmx, sheet
 
 log = logging.getLogger("daypass.portal")
 

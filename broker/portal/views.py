@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts.decorators import signed_in
+from accounts.decorators import person_of, signed_in
 from accounts.identity import Principal
 from accounts.places import keep, sign_in_url
 from broker.arns import PARTITIONS
@@ -34,10 +34,10 @@ from broker.handover.keys import Keys, get_keys
 from broker.portal import queries, rules, services
 from broker.portal.errors import failure_page
 from broker.portal.forms import ConsoleForm, KeysForm, SearchForm
-from broker.portal.sheets import is_htmx, person_of, sheet
 from broker.sessions import queries as session_queries
 from broker.sessions import services as session_services
 from broker.sessions.queries import SessionRow
+from broker.sheets import is_htmx, sheet
 
 PAGE_SIZE = 50
 MOST_ON_TOP = 12

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-
-from accounts.identity import Principal
 
 
 def is_htmx(request: HttpRequest) -> bool:
@@ -26,8 +24,3 @@ def sheet(
         {**context, "heading": "h2" if alone else "h1", "in_dialog": alone},
         status=status,
     )
-
-
-def person_of(request: HttpRequest) -> Principal:
-    """Who is asking; for views behind `signed_in`, where somebody is."""
-    return cast(Principal, request.principal)  # type: ignore[attr-defined]
