@@ -102,7 +102,11 @@ def authorize(request: HttpRequest) -> HttpResponse:
         return render(
             request,
             "terminal/said_no.html",
-            {"name": wanted.registration.name, "back": wanted.back(error="access_denied")},
+            {
+                "name": wanted.registration.name,
+                "back": wanted.back(error="access_denied"),
+                "at_most": "ten minutes",
+            },
         )
     allowed(policy_of(principal.proof.provider_id), Terminal.Kind.SSO, Terminal.Flow.BROWSER)
     instead = no_room(request, principal, wanted.here, now)

@@ -86,8 +86,12 @@ def authorize(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and request.POST.get("answer") != "yes":
         return render(
             request,
-            "terminal/login_said_no.html",
-            {"wanted": wanted, "back": _back(wanted, error="access_denied")},
+            "terminal/said_no.html",
+            {
+                "name": wanted.name,
+                "remote": wanted.remote,
+                "back": _back(wanted, error="access_denied"),
+            },
         )
     instead = no_room(request, principal, here, now)
     if instead is not None:
