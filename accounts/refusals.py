@@ -29,6 +29,7 @@ from accounts.models import IdentityProvider
 from accounts.network import client_address, counted_address
 from accounts.throttle import Count
 from broker.errors import DaypassError
+from broker.references import new_reference
 
 log = logging.getLogger("daypass.accounts")
 
@@ -91,7 +92,7 @@ def record(
     if of_address > OF_ADDRESS or many:
         shared = not proven and many
         return Recorded(tally(provider, code=code, now=now), refused, shared=shared)
-    reference = services.new_reference()
+    reference = new_reference()
     log.warning("sign-in refused", extra={"reference": reference, "code": code, "provider": slug})
     try:
         services.refuse(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from accounts.services.applications import delete_application, save_application
 from accounts.services.clearing import clear_expired
-from accounts.services.common import By, new_reference
+from accounts.services.common import By
 from accounts.services.expiry import Ending, endings, warn_expiring
 from accounts.services.keys import (
     fingerprint,
@@ -112,7 +112,6 @@ __all__ = [
     "give_handle",
     "in_words",
     "keep_token",
-    "new_reference",
     "note_session",
     "prepare_key",
     "refresh_failed",

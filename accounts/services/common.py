@@ -1,8 +1,7 @@
-"""What every verb of accounts has in common: who acts, reference numbers, news of a provider."""
+"""What every verb of accounts has in common: who acts, and announcing what was changed or befell a provider."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +15,6 @@ from accounts.models import (
     IdentityProvider,
 )
 
-_REFERENCE_LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
-
 
 @dataclass(frozen=True, slots=True)
 class By:
@@ -26,11 +23,6 @@ class By:
     id: str
     name: str
     address: str = ""
-
-
-def new_reference() -> str:
-    """A number that a person can read out on the telephone."""
-    return "".join(secrets.choice(_REFERENCE_LETTERS) for _ in range(8))
 
 
 def news(

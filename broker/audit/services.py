@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,8 +16,6 @@ from broker.audit.models import AuditEvent, AuditHead
 from broker.audit.rules import GENESIS, Kind, Link, chain_hash, fit
 from broker.errors import AuditBroken
 from broker.prepared import Prepared, PreparedInsert
-
-_REFERENCE_LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +56,6 @@ class Entry:
     reference: str = ""
     address: str = ""
     at: datetime | None = None
-
-
-def new_reference() -> str:
-    """A number a person can read out on the telephone: eight letters and digits, none easily mistaken."""
-    return "".join(secrets.choice(_REFERENCE_LETTERS) for _ in range(8))
 
 
 _current_reference: ContextVar[str] = ContextVar("audit_reference", default="")

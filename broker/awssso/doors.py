@@ -25,11 +25,12 @@ from django.views.decorators.debug import sensitive_variables
 from accounts import throttle
 from accounts.network import client_address, counted_address
 from accounts.outbound import strict_json
-from broker.audit.services import new_reference, under_reference
+from broker.audit.services import under_reference
 from broker.awssso import rules
 from broker.awssso.services import Asker, NotAllowed
 from broker.awssso.wire import Answer, Failure, Fault, WireError
 from broker.errors import BadInput, DaypassError, SignInRefused
+from broker.references import new_reference
 
 log = logging.getLogger("daypass.awssso")
 

@@ -17,11 +17,12 @@ from accounts.identity import Principal
 from accounts.network import client_address
 from accounts.places import sign_in_url
 from accounts.services import relay_reference
-from broker.audit.services import new_reference, under_reference
+from broker.audit.services import under_reference
 from broker.awssso.queries import policy_of
 from broker.awssso.rules import clean
 from broker.awssso.services import Asker
 from broker.errors import BadInput, DaypassError
+from broker.references import new_reference
 from broker.sheets import sheet
 
 log = logging.getLogger("daypass.awssso")

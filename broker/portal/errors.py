@@ -11,8 +11,8 @@ from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 from redis.exceptions import RedisError
 
-from broker.audit.services import new_reference
 from broker.errors import AwsError, BadInput, DaypassError
+from broker.references import new_reference
 from broker.sheets import is_htmx, sheet
 
 log = logging.getLogger("daypass.portal")

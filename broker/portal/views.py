@@ -24,7 +24,7 @@ from accounts.decorators import person_of, signed_in
 from accounts.identity import Principal
 from accounts.places import keep, sign_in_url
 from broker.arns import PARTITIONS
-from broker.audit.services import Actor, new_reference, under_reference
+from broker.audit.services import Actor, under_reference
 from broker.doctor.queries import did_not_work_at
 from broker.entitlements import queries as entitlements
 from broker.entitlements.rules import Allowed, Ask, Decision, HandOver, Refused, RoleFacts, decide
@@ -34,6 +34,7 @@ from broker.handover.keys import Keys, get_keys
 from broker.portal import queries, rules, services
 from broker.portal.errors import failure_page
 from broker.portal.forms import ConsoleForm, KeysForm, SearchForm
+from broker.references import new_reference
 from broker.sessions import queries as session_queries
 from broker.sessions import services as session_services
 from broker.sessions.queries import SessionRow
