@@ -9,9 +9,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import outbound, saml
-from accounts.events import Changed, announce
 from accounts.models import IdentityProvider, RelayApplication
-from accounts.services.common import By
+from accounts.services.common import By, announce_changed
 from accounts.services.keys import fingerprint
 from broker.arns import PARTITIONS
 from broker.errors import BadInput
@@ -54,18 +53,14 @@ def save_application(
         after = _facts(row)
         changed = [name for name in after if before.get(name) != after[name]]
         if changed:
-            announce(
-                Changed(
-                    actor_id=by.id,
-                    actor=by.name,
-                    subject_type="relay_application",
-                    subject_id=str(row.pk),
-                    label=str(row),
-                    before={name: before[name] for name in changed if before},
-                    after={name: after[name] for name in changed},
-                    address=by.address,
-                    at=now,
-                )
+            announce_changed(
+                "relay_application",
+                row.pk,
+                str(row),
+                before={name: before[name] for name in changed if before},
+                after={name: after[name] for name in changed},
+                by=by,
+                now=now,
             )
     return row
 
@@ -73,18 +68,14 @@ def save_application(
 def delete_application(row: RelayApplication, *, by: By, now: datetime | None = None) -> None:
     """Take it away: nothing of it is passed on any more, and what is kept is not used."""
     with transaction.atomic():
-        announce(
-            Changed(
-                actor_id=by.id,
-                actor=by.name,
-                subject_type="relay_application",
-                subject_id=str(row.pk),
-                label=str(row),
-                before=_facts(row),
-                after={},
-                address=by.address,
-                at=now or timezone.now(),
-            )
+        announce_changed(
+            "relay_application",
+            row.pk,
+            str(row),
+            before=_facts(row),
+            after={},
+            by=by,
+            now=now or timezone.now(),
         )
         row.delete()
 

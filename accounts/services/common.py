@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from accounts.events import (
-    ProviderNews,
-    announce,
-)
-from accounts.models import (
-    IdentityProvider,
-)
+from accounts.events import Changed, ProviderNews, announce
+from accounts.models import IdentityProvider
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +20,32 @@ class By:
     address: str = ""
 
 
+def announce_changed(
+    subject_type: str,
+    subject_id: object,
+    label: str,
+    *,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    by: By,
+    now: datetime,
+) -> None:
+    """Somebody changed something of this app: what it is, what is different, and who did it."""
+    announce(
+        Changed(
+            actor_id=by.id,
+            actor=by.name,
+            subject_type=subject_type,
+            subject_id=str(subject_id),
+            label=label,
+            before=before,
+            after=after,
+            address=by.address,
+            at=now,
+        )
+    )
+
+
 def news(
     what: str,
     provider: IdentityProvider,
@@ -33,6 +54,7 @@ def news(
     *,
     by: By | None = None,
 ) -> None:
+    """Something happened with a provider; by: who did it, where it was a person or a task."""
     announce(
         ProviderNews(
             what=what,

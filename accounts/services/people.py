@@ -12,7 +12,6 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.events import (
-    Changed,
     LinesOver,
     SignedIn,
     SignedOut,
@@ -33,7 +32,7 @@ from accounts.rules import (
     handle_candidates,
     handle_stem,
 )
-from accounts.services.common import By
+from accounts.services.common import By, announce_changed
 from accounts.services.once import OneUse, consume
 from broker.errors import BadInput
 from broker.errors import SignInRefused as Refused
@@ -300,18 +299,14 @@ def break_glass(handle: str, password: str, *, by: By, now: datetime) -> tuple[P
         from allauth.mfa.models import Authenticator
 
         Authenticator.objects.filter(user=person).delete()
-        announce(
-            Changed(
-                actor_id=by.id,
-                actor=by.name,
-                subject_type="person",
-                subject_id=str(person.pk),
-                label=handle,
-                before={} if created else {"break_glass": "set"},
-                after={"break_glass": "set anew", "second_factor": "not set"},
-                address=by.address,
-                at=now,
-            )
+        announce_changed(
+            "person",
+            person.pk,
+            handle,
+            before={} if created else {"break_glass": "set"},
+            after={"break_glass": "set anew", "second_factor": "not set"},
+            by=by,
+            now=now,
         )
     return person, created
 
@@ -326,18 +321,14 @@ def update_group(
         before = {"name": stored.name, "confers_staff": stored.confers_staff}
         stored.name, stored.confers_staff = name[:200], confers_staff
         stored.save()
-        announce(
-            Changed(
-                actor_id=by.id,
-                actor=by.name,
-                subject_type="group",
-                subject_id=str(stored.pk),
-                label=str(stored)[:200],
-                before=before,
-                after={"name": stored.name, "confers_staff": stored.confers_staff},
-                address=by.address,
-                at=now,
-            )
+        announce_changed(
+            "group",
+            stored.pk,
+            str(stored)[:200],
+            before=before,
+            after={"name": stored.name, "confers_staff": stored.confers_staff},
+            by=by,
+            now=now,
         )
         if before["confers_staff"] != confers_staff:
             members = Person.objects.select_for_update(of=("self",)).filter(
@@ -389,17 +380,13 @@ def set_person_active(
         stored.is_active = active
         stored.epoch += 1
         stored.save(update_fields=["is_active", "epoch"])
-        announce(
-            Changed(
-                actor_id=by.id,
-                actor=by.name,
-                subject_type="person",
-                subject_id=str(stored.pk),
-                label=stored.handle,
-                before=before,
-                after={"active": active},
-                address=by.address,
-                at=now,
-            )
+        announce_changed(
+            "person",
+            stored.pk,
+            stored.handle,
+            before=before,
+            after={"active": active},
+            by=by,
+            now=now,
         )
     return stored

@@ -11,10 +11,9 @@ from uuid import UUID
 from django.db import transaction
 
 from accounts import oidc, outbound, saml
-from accounts.events import Changed, announce
 from accounts.models import IdentityProvider, Person, Protocol, ProviderProposal
 from accounts.pinning import Key, Trust, difference, digest, jwk_keys
-from accounts.services.common import By, news
+from accounts.services.common import By, announce_changed, news
 from accounts.services.keys import fingerprint
 from accounts.services.trust import facts_of, keys_in_words, set_trust, trust_of
 from broker.errors import BadInput
@@ -83,18 +82,14 @@ def accept_proposal(
             provider.save(update_fields=fields)
         _close(current, State.ACCEPTED if fits else State.SUPERSEDED, by, now)
         if fits:
-            announce(
-                Changed(
-                    actor_id=by.id,
-                    actor=by.name,
-                    subject_type="provider",
-                    subject_id=str(provider.pk),
-                    label=provider.name,
-                    before=before,
-                    after={**facts_of(provider), "accepted_proposal": current.digest},
-                    address=by.address,
-                    at=now,
-                )
+            announce_changed(
+                "provider",
+                provider.pk,
+                provider.name,
+                before=before,
+                after={**facts_of(provider), "accepted_proposal": current.digest},
+                by=by,
+                now=now,
             )
     if not fits:
         raise BadInput("The provider has changed since this was found. Refresh it and look again.")

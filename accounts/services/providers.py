@@ -10,10 +10,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts import oidc, outbound, saml
-from accounts.events import (
-    Changed,
-    announce,
-)
 from accounts.models import (
     IdentityProvider,
     Pinning,
@@ -23,7 +19,7 @@ from accounts.rules import (
     PRESETS,
     ClaimMap,
 )
-from accounts.services.common import By
+from accounts.services.common import By, announce_changed
 from accounts.services.proposals import supersede
 from accounts.services.refreshing import (
     fetch_metadata,
@@ -159,18 +155,14 @@ def save_provider(
             _save_changes(provider, stored)
             if trust_of(provider) != trust_of(stored) or provider.pinning != stored.pinning:
                 supersede(provider, now=now)
-        announce(
-            Changed(
-                actor_id=by.id,
-                actor=by.name,
-                subject_type="provider",
-                subject_id=str(provider.pk),
-                label=provider.name,
-                before=facts_of(stored) if stored else {},
-                after=facts_of(provider),
-                address=by.address,
-                at=now,
-            )
+        announce_changed(
+            "provider",
+            provider.pk,
+            provider.name,
+            before=facts_of(stored) if stored else {},
+            after=facts_of(provider),
+            by=by,
+            now=now,
         )
     return provider
 

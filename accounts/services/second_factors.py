@@ -10,8 +10,7 @@ from allauth.mfa.models import Authenticator
 from django.db import transaction
 from django.views.decorators.debug import sensitive_variables
 
-from accounts.events import Changed, announce
-from accounts.services.common import By
+from accounts.services.common import By, announce_changed
 from broker.sealing import seal, sealed_under_current_key, unseal
 
 PLACE = "second-factor"
@@ -34,18 +33,14 @@ def reseal_second_factors(*, by: By, now: datetime) -> int:
             # Only what we read: a code that was used meanwhile stays used, and its row waits for the next run.
             if Authenticator.objects.filter(pk=row.pk, data=row.data).update(data=renewed) != 1:
                 continue
-            announce(
-                Changed(
-                    actor_id=by.id,
-                    actor=by.name,
-                    subject_type="person",
-                    subject_id=str(row.user_id),
-                    label=row.user.handle,
-                    before={},
-                    after={"second_factor": "sealed anew"},
-                    address=by.address,
-                    at=now,
-                )
+            announce_changed(
+                "person",
+                row.user_id,
+                row.user.handle,
+                before={},
+                after={"second_factor": "sealed anew"},
+                by=by,
+                now=now,
             )
             done += 1
     return done
