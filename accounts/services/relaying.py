@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NoReturn, SupportsIndex
+from typing import NoReturn, SupportsIndex, TypeVar
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.events import RelayKept, announce
@@ -133,18 +134,8 @@ def relayed_token(principal: Principal, provider_id: UUID, *, now: datetime) -> 
 
     Raises RelayOver when there is none that is valid, KeyUnavailable when it cannot be opened.
     """
-    row = (
-        RelayedToken.objects.filter(
-            reference=principal.relay,
-            session__person_id=principal.person_id,
-            session__provider_id=provider_id,
-            expires_at__gt=now,
-        )
-        .select_related("session__provider")
-        .first()
-        if principal.relay and principal.proof.provider_id == provider_id
-        else None
-    )
+    kept = RelayedToken.objects.select_related("session__provider")
+    row = _live(kept, principal, provider_id, now)
     if row is None:
         raise RelayOver(cause="The browser session holds no valid token of the role's provider.")
     text = unseal(row.sealed, place=_place(principal.relay, principal.person_id)).decode()
@@ -237,18 +228,8 @@ def relayed_assertion(
 
     Raises RelayOver, KeyUnavailable.
     """
-    row = (
-        RelayedAssertion.objects.filter(
-            reference=principal.relay,
-            session__person_id=principal.person_id,
-            session__provider_id=provider_id,
-            expires_at__gt=now,
-        )
-        .select_related("session__provider__relay_application")
-        .first()
-        if principal.relay and principal.proof.provider_id == provider_id
-        else None
-    )
+    kept = RelayedAssertion.objects.select_related("session__provider__relay_application")
+    row = _live(kept, principal, provider_id, now)
     provider_arn = dict(row.roles).get(role_arn) if row is not None else None
     if row is None or provider_arn is None:
         raise RelayOver(
@@ -260,6 +241,23 @@ def relayed_assertion(
     return Relayed(
         unseal(row.sealed, place=place).decode(), issuer=issuer, provider_arn=provider_arn
     )
+
+
+Kept = TypeVar("Kept", RelayedToken, RelayedAssertion)
+
+
+def _live(
+    kept: QuerySet[Kept], principal: Principal, provider_id: UUID, now: datetime
+) -> Kept | None:
+    """What this very browser session of this very person holds of the provider that they signed in with, and lives."""
+    if not principal.relay or principal.proof.provider_id != provider_id:
+        return None
+    return kept.filter(
+        reference=principal.relay,
+        session__person_id=principal.person_id,
+        session__provider_id=provider_id,
+        expires_at__gt=now,
+    ).first()
 
 
 def clear_relayed(*, now: datetime) -> int:
