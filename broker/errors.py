@@ -39,6 +39,11 @@ class DaypassError(Exception):
         self.remedy = remedy
         super().__init__(self.message)
 
+    @property
+    def explained(self) -> str:
+        """For an administrator: what happened, why, and what mends it."""
+        return " ".join(filter(None, (self.message, self.cause, self.remedy)))
+
 
 class BadInput(DaypassError):
     """What was given cannot be understood; `message` says what was wrong and what to do."""

@@ -197,8 +197,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
                 if deed.leaves:
                     after = list_url(self.model)
             except DaypassError as error:
-                said = " ".join(filter(None, (error.message, error.cause, error.remedy)))
-                messages.error(request, said)
+                messages.error(request, error.explained)
             return HttpResponseRedirect(after)
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "POST"])

@@ -45,9 +45,7 @@ class Command(BaseCommand):
         try:
             getattr(self, f"_{options['action']}")(options)
         except DaypassError as error:
-            raise CommandError(
-                " ".join(part for part in (error.message, error.cause, error.remedy) if part)
-            ) from None
+            raise CommandError(error.explained) from None
 
     def _list(self, options: dict[str, Any]) -> None:
         for key in ServiceProviderKey.objects.order_by("purpose", "created_at"):

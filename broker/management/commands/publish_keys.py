@@ -29,9 +29,7 @@ class Command(BaseCommand):
             publication = services.publish_copy(now=timezone.now())
             key_set = oidc.key_set(now=timezone.now())
         except DaypassError as error:
-            raise CommandError(
-                " ".join(part for part in (error.message, error.cause, error.remedy) if part)
-            ) from None
+            raise CommandError(error.explained) from None
         if publication is None:
             self.stdout.write("DAYPASS_PUBLISH_TO is not set: nothing to write.")
         else:

@@ -25,9 +25,7 @@ class Command(BaseCommand):
             minting = keys.reseal(actor=Actor.task(_NAME))
             providers = accounts.reseal(by=accounts.By(id=f"task:{_NAME}", name=_NAME))
         except DaypassError as error:
-            raise CommandError(
-                " ".join(part for part in (error.message, error.cause, error.remedy) if part)
-            ) from None
+            raise CommandError(error.explained) from None
         self.stdout.write(
             f"Resealed {minting} signing keys, and {providers} client secrets, service-provider keys and "
             "second factors."
