@@ -66,47 +66,50 @@ def what_there_is(request: HttpRequest) -> Iterable[Figure]:
 
 @contributes(steps)
 def register_an_account(request: HttpRequest) -> Step:
-    count = AwsAccount.objects.count()
-    return Step(
+    return _first(
         30,
         "Register an AWS account",
-        "done" if count else "waiting",
-        plural(count, "account", "accounts")
-        if count
-        else "Its 12 digits, and the name that people use.",
+        AwsAccount.objects.count(),
+        ("account", "accounts"),
+        "Its 12 digits, and the name that people use.",
         reverse("admin:broker_awsaccount_add"),
-        "" if count else "Register an account",
+        "Register an account",
     )
 
 
 @contributes(steps)
 def register_a_role(request: HttpRequest) -> Step:
-    count = AwsRole.objects.count()
-    return Step(
+    return _first(
         40,
         "Register a role",
-        "done" if count else "waiting",
-        plural(count, "role", "roles")
-        if count
-        else "By its ARN. Its page then shows the trust policy that IAM needs.",
+        AwsRole.objects.count(),
+        ("role", "roles"),
+        "By its ARN. Its page then shows the trust policy that IAM needs.",
         reverse("admin:broker_awsrole_add"),
-        "" if count else "Register a role",
+        "Register a role",
     )
 
 
 @contributes(steps)
 def map_a_group(request: HttpRequest) -> Step:
-    count = RoleMapping.objects.filter(enabled=True).count()
-    return Step(
+    return _first(
         50,
         "Map a directory group to roles",
-        "done" if count else "waiting",
-        plural(count, "mapping", "mappings")
-        if count
-        else "Choose a group, choose roles; the form shows who would get them.",
+        RoleMapping.objects.filter(enabled=True).count(),
+        ("mapping", "mappings"),
+        "Choose a group, choose roles; the form shows who would get them.",
         reverse("admin:broker_mapping_add"),
-        "" if count else "Map a group",
+        "Map a group",
     )
+
+
+def _first(
+    number: int, title: str, count: int, nouns: tuple[str, str], how: str, url: str, action: str
+) -> Step:
+    """A step that is done with the first one that there is."""
+    if count:
+        return Step(number, title, "done", plural(count, *nouns), url, "")
+    return Step(number, title, "waiting", how, url, action)
 
 
 @contributes(finders)
