@@ -45,9 +45,11 @@ from broker.backoffice import (
     consequence,
     contributes,
     figures,
+    fitting,
     link_to,
     list_url,
     panel,
+    plural,
     spoken,
     titled,
     url_of,
@@ -119,7 +121,7 @@ def _end_all(request: HttpRequest, person: Any) -> str:
         services.end(one, because=Terminal.Ended.ADMINISTRATOR, actor=actor_of(request), now=now)
         for one in found
     )
-    return f"{ended} terminal{'s' if ended != 1 else ''} of {person} ended."
+    return f"{plural(ended, 'terminal', 'terminals')} of {person} ended."
 
 
 add_deed(
@@ -171,17 +173,17 @@ class TerminalAdmin(DetailAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        text = search_term.strip()
-        if not text:
-            return queryset, False
-        return queryset.filter(
-            Q(person__handle__istartswith=text)
-            | Q(person__name__icontains=text)
-            | Q(client_name__icontains=text)
-            | Q(label__icontains=text)
-            | Q(asked_from__startswith=text)
-            | Q(used_from__startswith=text)
-        ), False
+        found = fitting(
+            queryset,
+            search_term,
+            "person__handle__istartswith",
+            "person__name__icontains",
+            "client_name__icontains",
+            "label__icontains",
+            "asked_from__startswith",
+            "used_from__startswith",
+        )
+        return found, False
 
     @admin.display(description="terminal")
     def terminal(self, terminal: Terminal) -> str:
@@ -262,7 +264,9 @@ def live_terminals_of(person: Any) -> str:
     count = _live_of(person).count()
     if not count:
         return "No terminal of theirs is let in."
-    return f"{count} terminal{'s' if count != 1 else ''} of theirs get{'s' if count == 1 else ''} nothing any more."
+    return (
+        f"{plural(count, 'terminal of theirs gets', 'terminals of theirs get')} nothing any more."
+    )
 
 
 @contributes(figures)
@@ -273,7 +277,7 @@ def terminals_now(request: HttpRequest) -> Iterable[Figure]:
         str(live.count()),
         "terminals let in",
         list_url(Terminal, live="yes"),
-        f"by {people} {'person' if people == 1 else 'people'}",
+        f"by {plural(people, 'person', 'people')}",
         position=15,
     )
 
@@ -436,7 +440,7 @@ class TerminalPolicyAdmin(DaypassAdmin):
             return chip("off", "grey")
         count = len(policy.device_networks)
         return chip(
-            f"from {count} network{'s' if count != 1 else ''}" if count else "from anywhere",
+            f"from {plural(count, 'network', 'networks')}" if count else "from anywhere",
             "amber",
         )
 

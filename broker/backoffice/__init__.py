@@ -47,6 +47,7 @@ from broker.backoffice.objects import CappedPaginator, DaypassAdmin, DetailAdmin
 from broker.backoffice.pieces import (
     NOTHING,
     chip,
+    fitting,
     how_many,
     link_to,
     list_url,
@@ -90,6 +91,7 @@ __all__ = [
     "contributes",
     "figures",
     "finders",
+    "fitting",
     "health",
     "how_many",
     "link_to",

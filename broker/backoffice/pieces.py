@@ -54,6 +54,14 @@ def how_many(rows: models.QuerySet[Any], by: str) -> Any:
     return Coalesce(Subquery(mine.annotate(number=Count("pk")).values("number")), 0)
 
 
+def fitting(rows: models.QuerySet[Any], text: str, *lookups: str) -> models.QuerySet[Any]:
+    """The rows of which one of these columns fits the whole text that was typed; all of them when nothing was."""
+    text = text.strip()
+    if not text:
+        return rows
+    return rows.filter(models.Q(*((lookup, text) for lookup in lookups), _connector=models.Q.OR))
+
+
 def titled(title: str, kind: type[admin.FieldListFilter]) -> type[admin.FieldListFilter]:
     """A filter of Django's, under a heading of our own."""
 

@@ -22,6 +22,7 @@ from broker.backoffice import (
     contributes,
     list_url,
     mark,
+    plural,
     spoken,
 )
 from broker.discovery import services
@@ -162,7 +163,7 @@ def found_and_gone(request: HttpRequest) -> Iterable[Attention]:
     if new:
         yield Attention(
             "note",
-            f"{new} account{'' if new == 1 else 's'} or role{'' if new == 1 else 's'} found in AWS that the catalogue "
+            f"{plural(new, 'account or role', 'accounts or roles')} found in AWS that the catalogue "
             "does not have.",
             list_url(Finding, state__exact=State.NEW.value),
             "Look at them",
@@ -172,7 +173,7 @@ def found_and_gone(request: HttpRequest) -> Iterable[Attention]:
     if count:
         yield Attention(
             "wrong",
-            f"{count} role{' is' if count == 1 else 's are'} in use in Daypass and gone in AWS.",
+            f"{plural(count, 'role is', 'roles are')} in use in Daypass and gone in AWS.",
             list_url(AwsRole, vanished_at__isnull="False"),
             "See which",
         )
@@ -180,7 +181,7 @@ def found_and_gone(request: HttpRequest) -> Iterable[Attention]:
     if accounts:
         yield Attention(
             "wrong",
-            f"{accounts} account{' is' if accounts == 1 else 's are'} in use in Daypass and gone from the "
+            f"{plural(accounts, 'account is', 'accounts are')} in use in Daypass and gone from the "
             "organisation.",
             list_url(AwsAccount, vanished_at__isnull="False"),
             "See which",

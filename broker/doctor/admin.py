@@ -25,6 +25,7 @@ from broker.backoffice import (
     list_url,
     mark,
     panel,
+    plural,
     titled,
     url_of,
 )
@@ -150,7 +151,7 @@ def roles_that_fail(request: HttpRequest) -> Iterable[Attention]:
     if count:
         yield Attention(
             "wrong",
-            f"{count} role{' does' if count == 1 else 's do'} not work: AWS did not let Daypass in when last tried.",
+            f"{plural(count, 'role does', 'roles do')} not work: AWS did not let Daypass in when last tried.",
             list_url(AwsRole, trust_check__outcome__exact=Outcome.FAILS.value),
             "See which",
         )

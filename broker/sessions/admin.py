@@ -34,9 +34,11 @@ from broker.backoffice import (
     contributes,
     figures,
     finders,
+    fitting,
     link_to,
     list_url,
     panel,
+    plural,
     spoken,
     steps,
     titled,
@@ -104,17 +106,17 @@ class SessionAdmin(DetailAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        text = search_term.strip()
-        if not text:
-            return queryset, False
-        return queryset.filter(
-            Q(session_name=text)
-            | Q(access_key_id=text)
-            | Q(person__handle__istartswith=text)
-            | Q(person__name__icontains=text)
-            | Q(role__name__icontains=text)
-            | Q(role__account__account_id=text)
-        ), False
+        found = fitting(
+            queryset,
+            search_term,
+            "session_name",
+            "access_key_id",
+            "person__handle__istartswith",
+            "person__name__icontains",
+            "role__name__icontains",
+            "role__account__account_id",
+        )
+        return found, False
 
     @admin.display(description="session")
     def session(self, session: Session) -> str:
@@ -227,8 +229,8 @@ def live_sessions_of(person: Any) -> str:
     if last is None:
         return "No AWS session of theirs is live."
     return (
-        f"{count} live AWS session{'s' if count != 1 else ''} cannot be taken back by Daypass: credentials already "
-        f"handed out work until {exact(last.expires_at)} at the latest. To stop them sooner, revoke the role's "
+        f"{plural(count, 'live AWS session', 'live AWS sessions')} cannot be taken back by Daypass: credentials "
+        f"already handed out work until {exact(last.expires_at)} at the latest. To stop them sooner, revoke the role's "
         "sessions in IAM."
     )
 
@@ -241,7 +243,7 @@ def pending_too_long(request: HttpRequest) -> Iterable[Attention]:
     if stuck:
         yield Attention(
             "wrong",
-            f"{stuck} session{'s' if stuck != 1 else ''} pending for more than 5 minutes: the worker does not run.",
+            f"{plural(stuck, 'session', 'sessions')} pending for more than 5 minutes: the worker does not run.",
             list_url(Session, state__exact=State.PENDING),
             "See them",
         )
@@ -300,7 +302,7 @@ def live_now(request: HttpRequest) -> Iterable[Figure]:
         str(numbers["sessions"]),
         "sessions live now",
         list_url(Session, state__exact=State.ACTIVE),
-        f"of {numbers['people']} {'person' if numbers['people'] == 1 else 'people'}",
+        f"of {plural(numbers['people'], 'person', 'people')}",
         position=10,
     )
 

@@ -20,7 +20,7 @@ from django.utils.http import urlencode
 
 from broker import backoffice
 from broker.arns import PARTITIONS
-from broker.backoffice import LinesField, Page, Panel, choice, code_area, code_input, panel
+from broker.backoffice import LinesField, Page, Panel, choice, code_area, code_input, panel, plural
 from broker.entitlements.models import AwsAccount, AwsRole
 from broker.errors import BadInput, DaypassError
 from broker.trust import queries, rules
@@ -225,7 +225,7 @@ def _page(
 def _about(roles: Sequence[AwsRole], accounts: Sequence[AwsAccount]) -> str:
     if len(roles) > 1:
         places = len({role.account_id for role in roles})
-        return f"{len(roles)} roles in {places} account{'' if places == 1 else 's'}."
+        return f"{len(roles)} roles in {plural(places, 'account', 'accounts')}."
     if len(accounts) > 1:
         return f"{len(accounts)} accounts, with every role of theirs that is in use."
     return "The identity provider and the roles that let people in through Daypass, as narrow as they can be."
