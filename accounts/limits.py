@@ -210,7 +210,7 @@ def _not_to_be_read(
             spend(_budget(request, slug), counted_address(request))
     except SignInRefused as error:
         status = 503 if error.code == "busy" else 403
-        return _Refusal(status, error.code, " ".join((error.cause or error.message, error.remedy)))
+        return _Refusal(status, error.code, error.why)
     except (BadRequest, SuspiciousOperation) as error:
         return _Refusal(400, "unreadable", f"The form cannot be read: {error}")
     return None

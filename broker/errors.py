@@ -44,6 +44,11 @@ class DaypassError(Exception):
         """For an administrator: what happened, why, and what mends it."""
         return " ".join(filter(None, (self.message, self.cause, self.remedy)))
 
+    @property
+    def why(self) -> str:
+        """The same where it is plain what happened: why, and what mends it."""
+        return " ".join(filter(None, (self.cause or self.message, self.remedy)))
+
 
 class BadInput(DaypassError):
     """What was given cannot be understood; `message` says what was wrong and what to do."""

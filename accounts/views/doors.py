@@ -59,30 +59,24 @@ def problem(
 ) -> HttpResponse:
     """One page for everything: what to do and a reference. The reason goes to the audit log, never to a stranger."""
     retry, after = True, 0
+    if isinstance(error, DaypassError):
+        code, reason = error.code, error.why
+    else:
+        code, reason = "failed", f"Daypass failed: {type(error).__name__}."
     match error:
         case ProviderUnavailable():
-            code, reason = error.code, whole(error)
             message, status = error.message, 503
         case KeyUnavailable():
-            code, reason = error.code, whole(error)
             message, status, retry = f"Daypass cannot sign anybody in right now. {ASK}", 503, False
         case DaypassError() if error.code in BUSY:
-            code, reason = error.code, whole(error)
             message, status, after = limits.BUSY, 503, limits.LANE
         case DaypassError() if getattr(request, "leaving", False):
-            code, reason = error.code, whole(error)
             message, status, retry = NOT_SIGNED_OUT, status or 403, False
         case SignInRefused() if getattr(request, "relaying", False):
-            code, reason = error.code, whole(error)
             message, status, retry = limits.NOT_RELAYED, status or 403, False
         case SignInRefused() if error.retry:
-            code, reason = error.code, whole(error)
             message, status = error.message, status or 403
-        case DaypassError():
-            code, reason = error.code, whole(error)
-            message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403
         case _:
-            code, reason = "failed", f"Daypass failed: {type(error).__name__}."
             message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403
     proven = row is not None and code not in (*NOT_PROVEN, *BUSY)
     reference = refusals.record(request, row, code=code, reason=reason, proven=proven).reference
@@ -167,10 +161,6 @@ def come_for(page: str, cookie: str, key: str, seconds: int) -> HttpResponse:
         samesite="Lax",
     )
     return response
-
-
-def whole(error: DaypassError) -> str:
-    return " ".join(filter(None, (error.cause or error.message, error.remedy)))
 
 
 def person_of(request: HttpRequest) -> Person:

@@ -21,7 +21,7 @@ from accounts.models import IdentityProvider, Person, Protocol, ProviderSession
 from accounts.network import client_address
 from accounts.rules import ClaimMap, PersonClaims, VerifiedAttributes, understand
 from accounts.services import OneUse
-from accounts.views.doors import LOGIN, TEST, person_of, whole
+from accounts.views.doors import LOGIN, TEST, person_of
 from broker.errors import DaypassError
 
 
@@ -159,7 +159,7 @@ def finish_test(
         verified, message = verify()
         claims = understand(verified, ClaimMap.from_json(row.claim_map))
     except DaypassError as error:
-        problem = whole(error)
+        problem = error.why
     services.finish_test(
         test_id, row, verified=verified, claims=claims, message=message, problem=problem, now=now
     )

@@ -26,7 +26,7 @@ from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
 from accounts.services import OneUse
 from accounts.throttle import allowed
-from accounts.views.doors import quiet, row_of, whole
+from accounts.views.doors import quiet, row_of
 from accounts.views.finishing import finish, state_of
 from broker.errors import DaypassError, SignInRefused
 from broker.sealing import seal
@@ -163,7 +163,7 @@ def _answered_in_json(view: Callable[..., HttpResponse]) -> Callable[..., HttpRe
             error = failure
         code, reason = "failed", f"Daypass failed: {type(error).__name__}."
         if isinstance(error, DaypassError):
-            code, reason = error.code, whole(error)
+            code, reason = error.code, error.why
         reason = f"Back-channel logout: {reason}"
         reference = refusals.record(request, row, code=code, reason=reason, proven=False).reference
         if code == "failed":

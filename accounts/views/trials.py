@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import queries, services
 from accounts.decorators import staff_signed_in
 from accounts.views.beginning import begin
-from accounts.views.doors import TEST, person_of, whole
+from accounts.views.doors import TEST, person_of
 from broker.errors import DaypassError
 
 
@@ -31,7 +31,7 @@ def provider_test_start(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         return begin(request, row, process=TEST, fresh=False, data={"test": str(test.pk)})
     except DaypassError as error:
-        services.finish_test(test.pk, row, problem=whole(error), now=timezone.now())
+        services.finish_test(test.pk, row, problem=error.why, now=timezone.now())
         return HttpResponseRedirect(reverse("provider_test_result", args=[test.pk]))
 
 

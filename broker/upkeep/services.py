@@ -129,8 +129,7 @@ def publish_copy(*, now: datetime) -> Publication | None:
             if key_set == written:
                 break
     except DaypassError as error:
-        said = " ".join(filter(None, (error.cause or error.message, error.remedy)))
-        _keep_copy(target, now=now, problem=said)
+        _keep_copy(target, now=now, problem=error.why)
         raise
     return _keep_copy(target, now=now, kids=queries.kids_in(written))
 
@@ -189,8 +188,7 @@ def follow_up(account_pk: int, *, now: datetime) -> bool:
     try:
         held, updated = _bring_up_to_date(account, now)
     except DaypassError as error:
-        said = " ".join(filter(None, (error.cause or error.message, error.remedy)))
-        AwsAccount.objects.filter(pk=account_pk).update(saml_problem=said)
+        AwsAccount.objects.filter(pk=account_pk).update(saml_problem=error.why)
         log.warning(
             "a SAML provider could not be looked after",
             extra={"account": account.account_id, "code": error.code},

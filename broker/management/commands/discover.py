@@ -43,9 +43,7 @@ class Command(BaseCommand):
                 looked = services.look(account, actor=_ACTOR, now=timezone.now())
             except DaypassError as error:
                 failed += 1
-                self.stderr.write(
-                    f"{account}: not read. {error.cause or error.message} {error.remedy}".rstrip()
-                )
+                self.stderr.write(f"{account}: not read. {error.why}")
             else:
                 self.stdout.write(f"{account}: {looked.new} new, {looked.gone} gone")
         if failed:
