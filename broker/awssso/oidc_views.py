@@ -106,6 +106,7 @@ def _by_code(call: Call, registration: Registration) -> Tokens:
         client_digest=registration.digest,
         redirect_uri=call.text("redirectUri"),
         verifier=call.text("codeVerifier"),
+        asker=call.asker,
         now=call.now,
     )
 

@@ -130,6 +130,9 @@ def test_a_client_with_a_browser_exchanges_its_code_with_botocore_s_own_client(d
     }
 
     assert oidc.create_token(**request)["refreshToken"]
+    kept = Terminal.objects.get()
+    assert (kept.asked_from, kept.approved_from) == ("127.0.0.1", "198.51.100.7")
+    assert kept.user_agent.startswith("Boto3/")
     with pytest.raises(oidc.exceptions.InvalidGrantException) as refused:
         oidc.create_token(**request)
     assert "was used before" in refused.value.response["Error"]["Message"]

@@ -118,6 +118,10 @@ def test_yes_sends_a_code_to_the_program_that_asked(browser, developer, ada):
     assert AuditEvent.objects.filter(kind="terminal.let_in").count() == 1
 
 
+def test_the_page_warns_of_handing_on_where_it_leads(browser, developer, page_text):
+    assert "Give that address to nobody" in page_text(browser.get(asked()))
+
+
 def test_no_lets_nothing_in_and_offers_the_way_back(browser, developer, page_text):
     answer = browser.post(asked(), {"answer": "no"})
 

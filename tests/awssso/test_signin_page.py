@@ -97,6 +97,7 @@ def test_choosing_leads_to_a_question_that_names_everything(browser, developer, 
     assert "Payments production 111122223333" in text
     assert "unverified" in text and "at 127.0.0.1" in text
     assert "This is a production account." in text
+    assert "Give that address to nobody" in text
     assert not Terminal.objects.exists()
 
 
