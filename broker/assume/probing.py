@@ -120,7 +120,9 @@ def without_rights(session_policy: str) -> str:
 
 
 def _compact(document: Mapping[str, object]) -> str:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    """STS takes no character beyond U+00FF; escaped, the same policy means the same, as a mapping keeps it."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return text if max(text) <= "\xff" else json.dumps(document, separators=(",", ":"))
 
 
 def _ask(door: Door, wish: Wish, session_name: str) -> sts.StsAnswer:

@@ -207,13 +207,19 @@ def trust_policy(subject: RoleTrust, *, existing: str | None = None) -> str:
 
 
 def written(document: Policy) -> str:
-    """A policy as people read and paste it."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    """A policy as people read and paste it, in characters that IAM takes."""
+    return _json(document, indent=2)
 
 
 def length(document: str) -> int:
     """How much of IAM's limit (LONGEST) a policy takes: its characters without blanks."""
-    return len(json.dumps(json.loads(document), separators=(",", ":"), ensure_ascii=False))
+    return len(_json(json.loads(document), separators=(",", ":")))
+
+
+def _json(document: Policy, **how: Any) -> str:
+    """IAM takes no character of a policy beyond U+00FF; escaped, it means the same."""
+    text = json.dumps(document, ensure_ascii=False, **how)
+    return text if max(text) <= "\xff" else json.dumps(document, **how)
 
 
 def _read(text: str) -> Policy:

@@ -59,6 +59,23 @@ def test_every_try_denies_everything_to_itself(company, trust):
     assert any(theirs in json.loads(seen.form["Policy"])["Statement"] for seen in tries(world))
 
 
+def test_a_policy_with_letters_beyond_latin_ones_is_tried_as_sessions_send_it(company):
+    world = company("web_identity")
+    theirs = {
+        "Effect": "Allow",
+        "Action": "s3:*",
+        "Resource": "*",
+        "Condition": {"StringEquals": {"aws:ResourceTag/部署": "開発"}},
+    }
+    # As a mapping keeps it: STS takes no character beyond U+00FF.
+    world.mapping(session_policy=json.dumps({"Version": "2012-10-17", "Statement": theirs}))
+
+    check = world.check()
+
+    assert (check.outcome, check.cause) == ("works", "")
+    assert any(theirs in json.loads(seen.form["Policy"])["Statement"] for seen in tries(world))
+
+
 def test_a_try_lives_for_fifteen_minutes_but_where_the_length_itself_is_tried(company):
     world = company("web_identity", max_seconds=28800)
 

@@ -94,12 +94,21 @@ def check_tags(tags: Mapping[str, str], transitive: Iterable[str]) -> None:
         )
 
 
+_POLICY_CHARACTERS = re.compile("[\t\n\r -\xff]+")
+
+
 def _packed(form: Mapping[str, str], tags: Mapping[str, str]) -> int:
     """Percent of the space that policies and tags take together."""
     policy = form.get("Policy", "")
     if policy:
         if len(policy) > 2048:
             raise invalid_length("policy", 1, 2048)
+        if not _POLICY_CHARACTERS.fullmatch(policy):
+            raise Refusal(
+                "ValidationError",
+                "1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must satisfy "
+                r"regular expression pattern: [\u0009\u000A\u000D\u0020-\u00FF]+",
+            )
         try:
             statements = json.loads(policy)["Statement"]
             fine = all(

@@ -282,6 +282,18 @@ def test_what_is_right_stays_as_it_is(subject):
     assert document(subject, right) == right
 
 
+def test_a_policy_put_right_holds_only_characters_that_iam_takes():
+    tagged = {**OTHERS, "Condition": {"StringEquals": {"aws:PrincipalTag/部署": "開発"}}}
+    latin = {**OTHERS, "Condition": {"StringEquals": {"aws:PrincipalTag/Abteilung": "Käufer"}}}
+
+    text = trust_policy(web(), existing=json.dumps(of(tagged), ensure_ascii=False))
+
+    assert max(text) <= "\u00ff"
+    assert json.loads(text)["Statement"][0] == tagged
+    assert rules.length(text) == len(json.dumps(json.loads(text), separators=(",", ":")))
+    assert "Käufer" in trust_policy(web(), existing=json.dumps(of(latin)))
+
+
 def test_a_wrong_statement_of_ours_is_put_right_where_it_stands():
     wrong = json.loads(json.dumps(document(web())["Statement"][0]))
     wrong["Sid"] = "Daypass"
