@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from unicodedata import category
 from uuid import UUID
 
 from django.conf import settings
@@ -210,7 +211,7 @@ def accept(finding: int, *, actor: Actor, address: str = "") -> AwsAccount | Aws
             made = register_role(
                 RoleDraft(
                     arn=row.arn,
-                    description=row.details["description"],
+                    description=_one_line(row.details["description"]),
                     trust=row.details["trust"],
                     max_seconds=row.details["max_seconds"],
                 ),
@@ -232,6 +233,14 @@ def dismiss(finding: int, *, actor: Actor, address: str = "") -> None:
             subject=Subject("finding", str(row.pk)),
             data={"label": row.arn},
             address=address,
+def _one_line(text: str) -> str:
+    """A description as the catalogue has it: IAM takes line breaks, tabs and soft hyphens in one."""
+    plain = (
+        "" if category(one) == "Cf" else " " if category(one)[0] == "C" else one for one in text
+    )
+    return " ".join("".join(plain).split())
+
+
         )
 
 

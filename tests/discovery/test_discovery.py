@@ -106,6 +106,15 @@ def test_what_was_set_aside_is_not_proposed_again(amazon, management):
     amazon.trusting(MANAGEMENT, "Developer")
     look(management)
 
+def test_a_description_of_several_lines_is_taken_as_one(amazon, management):
+    amazon.trusting(MANAGEMENT, "Operator", Description="Runs\tthings.\r\nAsk oper\u00adations.\n")
+    look(management)
+
+    role = services.accept(Finding.objects.get(kind="role").pk, actor=ACTOR)
+
+    assert role.description == "Runs things. Ask operations."
+
+
     services.dismiss(Finding.objects.get(kind="role").pk, actor=ACTOR)
 
     assert look(management).new == 0
