@@ -17,7 +17,7 @@ from broker.aws.reading import ask, client
 
 @dataclass(frozen=True, slots=True)
 class OrganisationAccount:
-    """One account. active: not suspended, and not about to be closed."""
+    """One account. active: not suspended, closed or about to be, and not still being made."""
 
     account_id: str
     arn: str
@@ -45,7 +45,8 @@ def accounts(credentials: Credentials, *, partition: str) -> Iterator[Organisati
                 account_id=row["Id"],
                 arn=row["Arn"],
                 name=str(row.get("Name") or row["Id"]),
-                active=row.get("Status", "ACTIVE") == "ACTIVE",
+                # State takes the place of Status, which AWS retired on 9 September 2026.
+                active=(row.get("State") or row.get("Status") or "ACTIVE") == "ACTIVE",
             )
         if not page.get("NextToken"):
             return

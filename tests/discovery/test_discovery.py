@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -19,6 +21,7 @@ from broker.errors import BadInput
 from broker.trust.rules import trust_policy
 from tests import factories as make
 from tests.admin.conftest import ada, admin_client, okta  # noqa: F401  (fixtures)
+from tests.aws.servers import Answer, Request, StandIn
 from tests.discovery.conftest import ISSUER, MANAGEMENT, subject
 
 pytestmark = pytest.mark.django_db
@@ -102,10 +105,6 @@ def test_a_proposal_is_taken_into_the_catalogue_filled_in(amazon, management):
         services.accept(Finding.objects.get(kind="role").pk, actor=ACTOR)
 
 
-def test_what_was_set_aside_is_not_proposed_again(amazon, management):
-    amazon.trusting(MANAGEMENT, "Developer")
-    look(management)
-
 def test_a_description_of_several_lines_is_taken_as_one(amazon, management):
     amazon.trusting(MANAGEMENT, "Operator", Description="Runs\tthings.\r\nAsk oper\u00adations.\n")
     look(management)
@@ -114,6 +113,10 @@ def test_a_description_of_several_lines_is_taken_as_one(amazon, management):
 
     assert role.description == "Runs things. Ask operations."
 
+
+def test_what_was_set_aside_is_not_proposed_again(amazon, management):
+    amazon.trusting(MANAGEMENT, "Developer")
+    look(management)
 
     services.dismiss(Finding.objects.get(kind="role").pk, actor=ACTOR)
 
@@ -195,6 +198,48 @@ def test_an_account_that_left_is_flagged_and_one_of_nobody_is_let_be(amazon, man
     elsewhere.refresh_from_db()
     assert old.vanished_at is not None and old.enabled
     assert elsewhere.vanished_at is None
+
+
+@pytest.fixture
+def organisation(amazon, settings) -> Iterator[dict[str, dict[str, str]]]:
+    """Organizations in moto's place: account id -> what ListAccounts says besides its id and name."""
+    listed: dict[str, dict[str, str]] = {}
+
+    def answer(request: Request) -> Answer:
+        accounts = [
+            {
+                "Id": number,
+                "Arn": f"arn:aws:organizations::{MANAGEMENT}:account/o-abc/{number}",
+                "Name": f"Account {number}",
+                **said,
+            }
+            for number, said in listed.items()
+        ]
+        body = json.dumps({"Accounts": accounts}).encode()
+        return Answer(200, body, "application/x-amz-json-1.1")
+
+    server = StandIn(answer)
+    settings.DAYPASS_ORGANIZATIONS_ENDPOINT = server.url
+    yield listed
+    server.stop()
+
+
+@pytest.mark.parametrize("told", ["State", "Status"])
+def test_an_account_that_was_closed_is_flagged_by_whichever_name_aws_says_so(
+    organisation, management, told
+):
+    """AWS retired Status in favour of State in September 2026."""
+    old = make.account("Old", account_id="444455556666")
+    organisation["444455556666"] = {told: "ACTIVE"}
+    look(management)
+    organisation["444455556666"] = {told: "SUSPENDED"}
+    organisation["777788889999"] = {told: "PENDING_CLOSURE"}
+
+    assert look(management).gone == 1
+
+    old.refresh_from_db()
+    assert old.vanished_at is not None
+    assert Finding.objects.filter(account_id="777788889999").count() == 0
 
 
 # --- By itself, by command and by hand
