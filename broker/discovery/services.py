@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from broker.arns import oidc_provider_arn, saml_provider_arn
@@ -61,6 +62,7 @@ def look(account: AwsAccount, *, actor: Actor, now: datetime) -> Looked:
         else None
     )
     with transaction.atomic():
+        _one_at_a_time(account, listing=accounts is not None)
         new, gone = _keep_roles(account, roles, now)
         if accounts is not None:
             new_accounts, gone_accounts = _keep_accounts(account, accounts, now)
@@ -80,6 +82,13 @@ def look(account: AwsAccount, *, actor: Actor, now: datetime) -> Looked:
         )
     log.info("looked into AWS", extra={"account": account.account_id, "new": new, "gone": gone})
     return Looked(new, gone)
+
+
+def _one_at_a_time(account: AwsAccount, *, listing: bool) -> None:
+    """The schedule and an administrator may look at once, and two accounts may list one organisation."""
+    locked = Q(pk=account.pk) | Q(management=True) if listing else Q(pk=account.pk)
+    held = AwsAccount.objects.select_for_update(no_key=True).filter(locked).order_by("pk")
+    list(held.values_list("pk"))
 
 
 def ourselves_in(account: AwsAccount) -> Ourselves:
@@ -149,8 +158,10 @@ def _keep_accounts(
     }
     there = {finding.account_id for finding in found.values()}
     registered = AwsAccount.objects.filter(partition=lister.partition)
+    # What it lists now counts too: another account may have listed the same organisation before.
     earlier = Finding.objects.filter(
-        kind=Finding.Kind.ACCOUNT, details__listed_by=lister.account_id
+        Q(details__listed_by=lister.account_id) | Q(arn__in=list(found)),
+        kind=Finding.Kind.ACCOUNT,
     )
     # Only what this organisation listed before can vanish from it: other accounts may be of another one.
     listed = set(earlier.values_list("account_id", flat=True))
@@ -222,6 +233,14 @@ def accept(finding: int, *, actor: Actor, address: str = "") -> AwsAccount | Aws
     return made
 
 
+def _one_line(text: str) -> str:
+    """A description as the catalogue has it: IAM takes line breaks, tabs and soft hyphens in one."""
+    plain = (
+        "" if category(one) == "Cf" else " " if category(one)[0] == "C" else one for one in text
+    )
+    return " ".join("".join(plain).split())
+
+
 def dismiss(finding: int, *, actor: Actor, address: str = "") -> None:
     """Set a proposal aside; it is not proposed again. Raises BadInput."""
     with transaction.atomic():
@@ -233,14 +252,6 @@ def dismiss(finding: int, *, actor: Actor, address: str = "") -> None:
             subject=Subject("finding", str(row.pk)),
             data={"label": row.arn},
             address=address,
-def _one_line(text: str) -> str:
-    """A description as the catalogue has it: IAM takes line breaks, tabs and soft hyphens in one."""
-    plain = (
-        "" if category(one) == "Cf" else " " if category(one)[0] == "C" else one for one in text
-    )
-    return " ".join("".join(plain).split())
-
-
         )
 
 

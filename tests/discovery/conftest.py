@@ -14,6 +14,7 @@ from broker.entitlements.models import AwsAccount
 from broker.trust.rules import RoleTrust, trust_policy
 from tests import factories as make
 from tests.aws.servers import moto  # noqa: F401  (fixture)
+from tests.minting.conftest import together  # noqa: F401  (fixture)
 
 ISSUER = "https://daypass.test"
 MANAGEMENT = "111122223333"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -240,6 +241,47 @@ def test_an_account_that_was_closed_is_flagged_by_whichever_name_aws_says_so(
     old.refresh_from_db()
     assert old.vanished_at is not None
     assert Finding.objects.filter(account_id="777788889999").count() == 0
+
+
+def test_an_organisation_may_be_listed_by_one_account_after_another(organisation, management):
+    organisation |= {"444455556666": {"State": "ACTIVE"}, "777788889999": {"State": "ACTIVE"}}
+    look(management)
+    delegated = make.account(
+        "Delegated",
+        account_id="444455556666",
+        discovery_role="DaypassDiscovery",
+        management=True,
+    )
+
+    assert look(delegated).new == 0
+
+    assert states("account")["Account 777788889999"] == "new"
+    del organisation["777788889999"]
+    look(management)
+    look(delegated)
+    assert states("account")["Account 777788889999"] == "vanished"
+
+
+def test_two_looks_at_once_do_not_trip_over_each_other(amazon, management, monkeypatch, together):
+    for number in range(10):
+        amazon.trusting(MANAGEMENT, f"Role{number:02}")
+    both_have_read = threading.Barrier(2, timeout=30)
+    reading = services.organizations.accounts
+
+    def read_together(*args, **named):
+        found = list(reading(*args, **named))
+        both_have_read.wait()
+        return found
+
+    monkeypatch.setattr(services.organizations, "accounts", read_together)
+    looks = []
+
+    def one() -> None:
+        looks.append(services.look(management, actor=ACTOR, now=timezone.now()))
+
+    assert together(one, times=2) == []
+
+    assert min(looked.new for looked in looks) == 0
 
 
 # --- By itself, by command and by hand
