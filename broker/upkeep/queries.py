@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from broker.arns import oidc_provider_arn
 from broker.entitlements.models import AwsAccount, AwsRole
@@ -192,7 +192,11 @@ def after_revocation(purpose: SigningKey.Purpose, *, now: datetime) -> list[rule
     chores: list[rules.Chore] = []
     trust = AwsRole.Trust.SAML if purpose == Purpose.SAML else AwsRole.Trust.WEB_IDENTITY
     roles = AwsRole.objects.filter(trust=trust, vanished_at=None).select_related("account")
-    for account in AwsAccount.objects.filter(pk__in=roles.values("account"), vanished_at=None):
+    trusting = Q(pk__in=roles.values("account"))
+    if purpose == Purpose.OIDC:  # by which Daypass itself gets into discovery roles, too
+        trusting |= ~Q(discovery_role="")
+    accounts = list(AwsAccount.objects.filter(trusting, vanished_at=None))
+    for account in accounts:
         if purpose == Purpose.SAML:
             chores.append(
                 rules.update_provider(
@@ -214,8 +218,17 @@ def after_revocation(purpose: SigningKey.Purpose, *, now: datetime) -> list[rule
                     audience=settings.DAYPASS_AUDIENCE,
                 )
             )
+    open_to_it = [
+        (str(role.account), role.name) for role in roles.order_by("account__name", "name")
+    ]
+    if purpose == Purpose.OIDC:
+        open_to_it += [
+            (str(account), account.discovery_role.rpartition("/")[2])
+            for account in accounts
+            if account.discovery_role
+        ]
     chores.extend(
-        rules.end_sessions(role_name=role.name, account=str(role.account), at=now)
-        for role in roles.order_by("account__name", "name")
+        rules.end_sessions(role_name=name, account=account, at=now)
+        for account, name in dict.fromkeys(open_to_it)
     )
     return chores

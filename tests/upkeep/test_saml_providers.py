@@ -252,6 +252,21 @@ def test_an_administrator_need_not_wait_for_the_schedule(strict, payments, capsy
         call_command("signing_keys", "update", "444455556666")
 
 
+def test_a_key_for_tokens_may_have_opened_discovery_roles_as_well(payments, signing_keys):
+    """They are entered by web identity, also in accounts whose people come by SAML, and may hold powerful rights."""
+    AwsAccount.objects.filter(pk=payments.pk).update(discovery_role="team/DaypassDiscovery")
+    oidc_key = SigningKey.objects.get(purpose="oidc", state="signing").kid
+
+    _, saml = services.revoke(signing(), now=timezone.now(), actor=BOB)
+    _, oidc = services.revoke(oidc_key, now=timezone.now(), actor=BOB)
+
+    said = "\n".join(command for chore in oidc for command in chore.commands)
+    assert "delete-open-id-connect-provider" in said
+    assert "put-role-policy --role-name DaypassDiscovery " in said
+    assert "--role-name Developer" not in said
+    assert "DaypassDiscovery" not in "\n".join(line for chore in saml for line in chore.commands)
+
+
 def test_the_button_on_the_accounts_page_does_the_same(strict, payments):
     keys.publish_next(SAML, now=timezone.now(), actor=BOB)
     page = admin.site.get_model_admin(AwsAccount)
