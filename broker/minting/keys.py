@@ -477,14 +477,16 @@ def _make(purpose: SigningKey.Purpose, state: SigningKey.State, now: datetime) -
     """
     if not in_kms(purpose):
         return _generate(purpose, state, now)
-    unused = unused_kms_keys(purpose)
-    if not unused:
-        raise KeyUnavailable(
-            cause=f"Every KMS key that DAYPASS_KMS_KEYS names for {purpose.value} was used already.",
-            remedy=f"Create another (`{kms.CREATE}`) and add its ARN "
-            f"to DAYPASS_KMS_KEYS, or bring it in with `manage.py signing_keys adopt {purpose.value} ARN`.",
-        )
-    return _from_kms(unused[0], purpose, state, now)
+    for arn in unused_kms_keys(purpose):
+        try:
+            return _from_kms(arn, purpose, state, now)
+        except BadInput:  # a replica, in another region, of one that was brought in
+            continue
+    raise KeyUnavailable(
+        cause=f"Every KMS key that DAYPASS_KMS_KEYS names for {purpose.value} was used already.",
+        remedy=f"Create another (`{kms.CREATE}`) and add its ARN "
+        f"to DAYPASS_KMS_KEYS, or bring it in with `manage.py signing_keys adopt {purpose.value} ARN`.",
+    )
 
 
 def _from_kms(

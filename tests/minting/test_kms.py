@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from django.core.management import CommandError, call_command
@@ -109,20 +110,29 @@ def test_the_certificate_of_a_key_in_kms_is_signed_by_kms(in_kms):
         assert certificate.public_key() == public
 
 
-def test_a_message_too_long_for_kms_is_signed_by_its_digest(in_kms, monkeypatch):
+@pytest.mark.parametrize(("spec", "algorithm"), [("RSA_2048", "RS256"), ("ECC_NIST_P256", "ES256")])
+def test_a_message_too_long_for_kms_is_signed_by_its_digest(
+    kms_admin, settings, monkeypatch, spec, algorithm
+):
     """moto does not know MessageType DIGEST and hashes again: it is taught here what KMS's documentation says."""
     from moto.kms.responses import KmsResponse
 
+    settings.DAYPASS_KMS_KEYS = [f"oidc={new_key(kms_admin, spec)}"]
     plain = KmsResponse.sign
     digests = []
 
     def sign(self):
         if self._get_param("MessageType") != "DIGEST":
+            assert len(self._get_param("Message")) <= 4096
             return plain(self)
         key = self.kms_backend.describe_key(self._get_param("KeyId"))
         digests.append(self._get_param("Message"))
+        ways = {
+            "RSASSA_PKCS1_V1_5_SHA_256": (padding.PKCS1v15(), Prehashed(SHA256())),
+            "ECDSA_SHA_256": (ECDSA(Prehashed(SHA256())),),
+        }
         signature = key.private_key.private_key.sign(
-            digests[-1], padding.PKCS1v15(), Prehashed(SHA256())
+            digests[-1], *ways[self._get_param("SigningAlgorithm")]
         )
         return json.dumps({"KeyId": key.arn, "Signature": base64.b64encode(signature).decode()})
 
@@ -134,7 +144,8 @@ def test_a_message_too_long_for_kms_is_signed_by_its_digest(in_kms, monkeypatch)
 
     assert [len(digest) for digest in digests] == [32]
     assert len(token.reveal()) > 4096
-    assert verify_token(token.reveal())["sub"]
+    keyset = KeySet.import_key_set(key_set(now=timezone.now()))
+    assert jwt.decode(token.reveal(), keyset, algorithms=[algorithm]).claims["sub"]
 
 
 def test_a_key_in_kms_does_nothing_but_sign_with_rs256(in_kms):
@@ -192,6 +203,26 @@ def test_a_revoked_key_in_kms_is_not_followed_by_one_outside(in_kms, kms_admin):
     key = keys.adopt(OIDC, new_key(kms_admin), now=now, actor=BOB)
     keys.rotate(OIDC, now, BOB, at_once=True)
     assert keys.signing_key(OIDC, now=now).kid == key.kid
+
+
+def test_a_replica_in_another_region_is_no_next_key_and_stops_no_revocation(kms_admin, settings):
+    """It has an ARN of its own and is the same key."""
+    made = kms_admin.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY", MultiRegion=True)
+    arn, key_id = made["KeyMetadata"]["Arn"], made["KeyMetadata"]["KeyId"]
+    replica = kms_admin.replicate_key(KeyId=key_id, ReplicaRegion="eu-west-2")
+    there = replica["ReplicaKeyMetadata"]["Arn"]
+    following = new_key(kms_admin)
+    settings.DAYPASS_KMS_KEYS = [f"oidc={one}" for one in (arn, there, following)]
+    now = timezone.now()
+    stolen = keys.signing_key(OIDC, now=now).kid
+
+    keys.revoke(stolen, now=now, actor=BOB)
+
+    assert SigningKey.objects.get(kid=stolen).state == "revoked"
+    assert SigningKey.objects.get(state="signing").kms_key_arn == following
+    keys.revoke(keys.signing_key(OIDC, now=now).kid, now=now, actor=BOB)
+    with pytest.raises(KeyUnavailable):
+        keys.signing_key(OIDC, now=now)
 
 
 def test_the_command_brings_a_key_in_beside_a_sealed_one(kms_admin, signing_keys, capsys):
