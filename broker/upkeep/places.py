@@ -49,7 +49,7 @@ class Folder:
         target = self.path / document.path
         partial = ""
         try:
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _readable_folder(target.parent)
             handle, partial = tempfile.mkstemp(prefix=".daypass-", dir=target.parent)
             with os.fdopen(handle, "wb") as file:
                 file.write(document.body)
@@ -65,6 +65,16 @@ class Folder:
                 cause=f"{target} cannot be written: {error.strerror}.",
                 remedy="Mount the directory into the worker, writable by the user that Daypass runs as.",
             ) from None
+
+
+def _readable_folder(path: Path) -> None:
+    """Make it where it is missing, open to everybody's reading whatever the process's umask. Raises OSError."""
+    if path.is_dir():
+        return
+    _readable_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o755)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,18 @@ def test_the_folder_holds_what_daypass_serves_itself(folder, client):
     assert discovery["jwks_uri"] == "https://issuer.example.com/.well-known/jwks.json"
 
 
+def test_a_web_server_of_another_user_reads_it_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        Folder(tmp_path / "srv" / "issuer").put(Document(".well-known/jwks.json", b"{}", 300))
+    finally:
+        os.umask(before)
+
+    for made in ("srv", "srv/issuer", "srv/issuer/.well-known"):
+        assert stat.S_IMODE((tmp_path / made).stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "srv/issuer/.well-known/jwks.json").stat().st_mode) == 0o644
+
+
 def test_a_reader_never_sees_a_part_of_a_file(tmp_path):
     """Two bodies, written in turn by one and read by another: each reading is one of them, whole."""
     bodies = (b"a" * 200_000, b"b" * 200_000)
