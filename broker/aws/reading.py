@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from broker.aws.clients import bounds, lent
 from broker.aws.credentials import Credentials
@@ -47,7 +48,7 @@ def ask(what: str, call: Callable[[], Answer], *, missing: str = "") -> Answer |
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if missing and code == missing:
             return None
-    except boto.BotoCoreError as error:
+    except (boto.BotoCoreError, ResponseParserError) as error:  # a proxy's page is no answer, too
         code, status = type(error).__name__, 503
     if status >= 500 or "Throttl" in code or "TooManyRequests" in code:
         raise AwsUnavailable(

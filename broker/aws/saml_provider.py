@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from django.conf import settings
 from django.views.decorators.debug import sensitive_variables
 
@@ -74,7 +75,7 @@ def _call(
             cause, remedy = f"IAM refused {action} with {code or status}.", ""
         kind = AwsUnavailable if status >= 500 or code.startswith("Throttling") else AwsError
         failure = kind(_FAILED, aws_code=code, cause=cause, remedy=remedy)
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:  # a proxy's page is no answer, too
         failure = AwsUnavailable(
             _FAILED,
             aws_code=type(error).__name__,

@@ -15,13 +15,15 @@ from lxml import etree
 
 from broker.audit.models import AuditEvent
 from broker.audit.services import Actor
+from broker.discovery.services import look
 from broker.entitlements.models import AwsAccount
-from broker.errors import BadInput
+from broker.errors import AwsUnavailable, BadInput
 from broker.minting import keys
 from broker.minting.models import SigningKey
 from broker.minting.saml import metadata
 from broker.upkeep import queries, services
 from tests import factories as make
+from tests.aws.servers import Answer, StandIn
 from tests.strict_sts import StrictRole
 from tests.upkeep.conftest import KEEPER, PROVIDER, trusting
 
@@ -143,6 +145,19 @@ def test_what_is_missing_in_the_account_is_told(strict, payments, broken, said):
     assert said in payments.saml_problem
 
 
+def test_a_proxys_page_in_iams_place_is_told_and_breaks_nothing(strict, payments, settings):
+    proxy = StandIn(lambda _: Answer(403, b"<html><p>Blocked<br></html>", "text/html"))
+    settings.DAYPASS_IAM_ENDPOINT = proxy.url
+
+    assert not services.follow_up(payments.pk, now=timezone.now())
+    with pytest.raises(AwsUnavailable):
+        look(payments, actor=BOB, now=timezone.now())
+
+    proxy.stop()
+    payments.refresh_from_db()
+    assert "IAM did not answer" in payments.saml_problem
+
+
 def test_an_account_without_such_a_role_is_left_to_people(strict):
     account = make.account("Legacy")
     make.role("Ops", of=account, trust="saml")
@@ -237,21 +252,6 @@ def test_after_a_revocation_every_account_has_its_commands(payments, signing_key
     assert "2026-03-02T09:00:00Z" in said
 
 
-def test_an_administrator_need_not_wait_for_the_schedule(strict, payments, capsys):
-    new = keys.publish_next(SAML, now=timezone.now(), actor=BOB).kid
-
-    call_command("signing_keys", "update", "111122223333")
-
-    assert new in capsys.readouterr().out
-    assert certificates_held(strict) == certificates_of(signing(), new)
-    del strict.roles[KEEPER]
-    with pytest.raises(CommandError, match="DaypassDiscovery"):
-        call_command("signing_keys", "update", "111122223333")
-    make.account("Legacy", account_id="444455556666")
-    with pytest.raises(CommandError, match="no discovery role"):
-        call_command("signing_keys", "update", "444455556666")
-
-
 def test_a_key_for_tokens_may_have_opened_discovery_roles_as_well(payments, signing_keys):
     """They are entered by web identity, also in accounts whose people come by SAML, and may hold powerful rights."""
     AwsAccount.objects.filter(pk=payments.pk).update(discovery_role="team/DaypassDiscovery")
@@ -265,6 +265,21 @@ def test_a_key_for_tokens_may_have_opened_discovery_roles_as_well(payments, sign
     assert "put-role-policy --role-name DaypassDiscovery " in said
     assert "--role-name Developer" not in said
     assert "DaypassDiscovery" not in "\n".join(line for chore in saml for line in chore.commands)
+
+
+def test_an_administrator_need_not_wait_for_the_schedule(strict, payments, capsys):
+    new = keys.publish_next(SAML, now=timezone.now(), actor=BOB).kid
+
+    call_command("signing_keys", "update", "111122223333")
+
+    assert new in capsys.readouterr().out
+    assert certificates_held(strict) == certificates_of(signing(), new)
+    del strict.roles[KEEPER]
+    with pytest.raises(CommandError, match="DaypassDiscovery"):
+        call_command("signing_keys", "update", "111122223333")
+    make.account("Legacy", account_id="444455556666")
+    with pytest.raises(CommandError, match="no discovery role"):
+        call_command("signing_keys", "update", "444455556666")
 
 
 def test_the_button_on_the_accounts_page_does_the_same(strict, payments):
