@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import unescape
 
 from django.conf import settings
 
@@ -201,9 +201,20 @@ def _saml_provider(iam: Iam, arn: str, entity_id: str, certificates: list[str]) 
     return IamLook(
         provider_arn=arn,
         provider_there=bool(metadata),
-        metadata_has_entity=f'entityID="{escape(entity_id)}"' in metadata,
+        metadata_has_entity=entity_id in _entities(metadata),
         metadata_has_key=any(_body(pem) in bare for pem in certificates),
     )
+
+
+_ENTITY = re.compile(r"\bentityID\s*=\s*(?:\"([^\"<]*)\"|'([^'<]*)')")
+
+
+def _entities(metadata: str) -> set[str]:
+    """The entity ids in it. Read as text, never parsed: it is what somebody else uploaded."""
+    return {unescape(one or other, _QUOTES) for one, other in _ENTITY.findall(metadata)}
+
+
+_QUOTES = {"&quot;": '"', "&apos;": "'"}
 
 
 def _body(pem: str) -> str:

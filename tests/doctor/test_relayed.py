@@ -192,6 +192,19 @@ def test_what_is_wrong_for_every_assertion_is_named(by_assertion, what, code, sa
     assert never_tried(by_assertion)
 
 
+def test_metadata_of_any_spelling_is_known_as_the_applications(by_assertion):
+    """It comes from whatever program the company uses, and IAM gives it back as it was uploaded."""
+    metadata = by_assertion.sts.saml_providers[SAML]
+    text = metadata.decode() if isinstance(metadata, bytes) else metadata
+    spelt = re.sub(r'entityID="([^"]*)"', r"entityID = '\1'", text)
+    assert spelt != text
+    by_assertion.sts.saml_providers[SAML] = spelt
+
+    check = by_assertion.check()
+
+    assert (check.outcome, check.code) == ("unsure", "not_tried")
+
+
 def test_a_condition_on_the_person_is_left_open_and_named(by_token):
     by_token.statement["Condition"]["StringLike"] = {"login.example.com/tenant:sub": "u-*"}
 
