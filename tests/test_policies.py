@@ -44,6 +44,8 @@ CALL = Call(
         ("ForAllValues:StringEquals", "daypass.test:amr", ("mfa",), "unmet"),
         ("ForAllValues:StringEquals", "daypass.test:none", ("mfa",), "met"),
         ("IpAddress", "aws:SourceIp", ("192.0.2.0/24",), "unknown"),
+        ("StringEquals", "sts:SourceIdentity", ("${saml:sub}",), "unknown"),
+        ("StringNotLike", "sts:SourceIdentity", ("${aws:PrincipalTag/name}*",), "unknown"),
         ("StringEquals", "aws:PrincipalOrgID", ("o-1",), "unknown"),
         ("NumericLessThan", "daypass.test:aud", ("3",), "unknown"),
     ],
