@@ -86,6 +86,7 @@ class _Writer:
         for shape, made in shapes.items():
             by_name.setdefault(shape[0].name, {})[shape] = made
         labels = identifiers(list(by_name), "[A-Za-z0-9]")
+        self.logicals = {f"Role{label}" for label in labels}
         for label, (name, variants) in zip(labels, by_name.items(), strict=True):
             self._role(f"Role{label}", name, variants)
 
@@ -172,7 +173,10 @@ class _Writer:
         """The role of this name: as it is, or where accounts differ, the variant that a parameter chooses."""
         policies: Template | None = None
         if any(discovery is None for _, discovery in variants.values()):
-            policies = self._policies(f"{logical}Policies", name)
+            parameter = f"{logical}Policies"
+            while parameter in self.logicals:  # Admin and AdminPolicies: one name is for one thing
+                parameter += "X"
+            policies = self._policies(parameter, name)
         everywhere = len(variants) == 1 and all(set(variants) <= set(held) for held in self.held)
         if not everywhere:
             self._variants(logical, name, variants)

@@ -124,6 +124,19 @@ def test_a_template_holds_the_policies_of_its_account(account):
             assert inline["PolicyDocument"] == account.discovery.permissions()
 
 
+def test_no_name_in_a_template_is_for_two_things():
+    """CloudFormation has one space of names for parameters and resources."""
+    account = cast.account(cast.role("Admin"), cast.role("AdminPolicies"))
+
+    template = cloudformation.template([account], cast.FRESH)
+
+    assert not set(template["Parameters"]) & set(template["Resources"])
+    made = policies_in(template, account)
+    assert set(made) == {"Admin", "AdminPolicies"}
+    text = cloudformation.as_yaml(template)
+    assert linted(text, HOMES["aws"]) == []
+
+
 def test_a_template_too_large_for_cloudformation_is_not_written():
     many = cast.account(*(cast.role(f"Role{number}") for number in range(80)))
 
