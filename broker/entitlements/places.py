@@ -19,6 +19,8 @@ _ARN = re.compile(
 _SESSION_LABEL = re.compile(r"(?P<account>\d{12})-[a-z0-9]+", re.ASCII)
 _ACCOUNT = re.compile(r"\d{12}|[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9])", re.ASCII)
 _ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+_ROLE_WITH_PATH = re.compile(r"(?:/?[\x21-\x7e]{1,510}/)?[\w+=,.@-]{1,64}", re.ASCII)
+"""In a link to switch roles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _of_switch_role(partition: Partition, path: str, query: str) -> Place | None
     return Place(
         partition.name,
         account=_first(asked, "account", _ACCOUNT),
-        role=_first(asked, "roleName", _ROLE_NAME),
+        role=_first(asked, "roleName", _ROLE_WITH_PATH).rpartition("/")[2],
     )
 
 

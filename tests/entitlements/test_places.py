@@ -94,6 +94,10 @@ CONSOLE = "https://console.aws.amazon.com/console/home"
             Place("aws", "acme-pay", role="Dev"),
         ),
         (
+            "https://signin.aws.amazon.com/switchrole?roleName=team/payments/Dev&account=acme-pay",
+            Place("aws", "acme-pay", role="Dev"),
+        ),
+        (
             "https://eu-west-1.signin.aws.amazon.com/switchrole?account=111122223333&roleName=D%20v",
             Place("aws", "111122223333"),
         ),
