@@ -147,6 +147,8 @@ def adopt(purpose: SigningKey.Purpose, arn: str, *, now: datetime, actor: Actor)
 def _publish(key: SigningKey, *, now: datetime, actor: Actor) -> SigningKey:
     purpose = Purpose(key.purpose)
     with transaction.atomic():
+        # All of its keys: of two who publish at once, the second then sees what the first one did.
+        list(_locked(purpose).values_list("pk"))
         waiting = _locked(purpose).filter(state=State.PUBLISHED).first()
         if waiting is not None:
             raise BadInput(

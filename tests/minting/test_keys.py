@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -175,6 +177,24 @@ def test_any_number_of_processes_may_make_the_first_keys_at_once_and_one_wins(to
 
     assert together(lambda: keys.ensure_keys(NOW), times=4) == []
     assert together(one_of_each) == []
+
+
+def test_of_two_who_publish_at_once_only_one_does(together, monkeypatch):
+    """The schedule's task may run twice: two waiting keys would mean two changes in two days."""
+    assert together(lambda: keys.ensure_keys(NOW)) == []
+    both = threading.Barrier(2)
+    keeping = keys._keep
+
+    def keep_together(*args, **named):
+        with suppress(threading.BrokenBarrierError):  # the other one does not come this far
+            both.wait(timeout=1)
+        return keeping(*args, **named)
+
+    monkeypatch.setattr(keys, "_keep", keep_together)
+
+    problems = together(lambda: keys.publish_next(OIDC, now=NOW, actor=BOB), times=2)
+
+    assert [getattr(problem, "code", problem) for problem in problems] == ["key_already_published"]
 
 
 def test_of_two_rotations_at_once_only_one_happens(together):
