@@ -415,7 +415,7 @@ def _move(key: SigningKey, state: SigningKey.State, *, actor: Actor, now: dateti
     changes: dict[str, object] = {"state": state}
     if state == State.SIGNING:
         changes["signing_since"] = now
-    elif key.retired_at is None:
+    elif state == State.REVOKED or key.retired_at is None:
         changes["retired_at"] = now
     if state in NOT_PUBLISHED:
         changes["private_sealed"] = ""

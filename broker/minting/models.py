@@ -15,6 +15,7 @@ class SigningKey(models.Model):
     published: in the JWKS or metadata, not signing yet. signing: the one in use. retired: still published until
     everything it signed is dead. removed: its turn is over, it is published no more. revoked: taken out of everything
     before its time, for good. Of a removed or revoked key nothing private is kept.
+    retired_at: when its turn ended; of a revoked key when it was revoked, for until then it may have opened sessions.
     """
 
     class Purpose(models.TextChoices):

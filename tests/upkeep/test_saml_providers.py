@@ -22,6 +22,7 @@ from broker.minting import keys
 from broker.minting.models import SigningKey
 from broker.minting.saml import metadata
 from broker.upkeep import queries, services
+from broker.upkeep.admin import after_revocation
 from tests import factories as make
 from tests.aws.servers import Answer, StandIn
 from tests.strict_sts import StrictRole
@@ -265,6 +266,21 @@ def test_a_key_for_tokens_may_have_opened_discovery_roles_as_well(payments, sign
     assert "put-role-policy --role-name DaypassDiscovery " in said
     assert "--role-name Developer" not in said
     assert "DaypassDiscovery" not in "\n".join(line for chore in saml for line in chore.commands)
+
+
+def test_a_key_revoked_after_its_turn_may_have_opened_sessions_since(payments, signing_keys):
+    """AWS took what it signs until it was revoked: so long it was published."""
+    make.role("Reader", of=payments, trust="web_identity")
+    now = timezone.now()
+    stolen = SigningKey.objects.get(purpose="oidc", state="signing").kid
+    keys.publish_next(SigningKey.Purpose.OIDC, now=now - 2 * DAY, actor=BOB)
+    keys.rotate(SigningKey.Purpose.OIDC, now - DAY, BOB)
+
+    key, _ = services.revoke(stolen, now=now, actor=BOB)
+
+    panel = after_revocation(None, key)
+    said = "\n".join(line for chore in panel.context["chores"] for line in chore.commands)
+    assert f'"aws:TokenIssueTime":"{now:%Y-%m-%dT%H:%M:%SZ}"' in said
 
 
 def test_an_administrator_need_not_wait_for_the_schedule(strict, payments, capsys):
