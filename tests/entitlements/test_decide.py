@@ -804,6 +804,23 @@ def test_a_session_ends_before_its_mapping_does(until, seconds):
     assert allowed.ends_by == NOW + until
 
 
+@pytest.mark.parametrize(
+    ("console", "ask", "seconds"),
+    [
+        ("saml_form", CONSOLE, 54 * 60),
+        ("saml_form", KEYS, 59 * 60),
+        ("federation", CONSOLE, 59 * 60),
+    ],
+)
+def test_a_session_by_the_saml_form_ends_before_its_mapping_however_late_aws_gets_it(
+    console, ask, seconds
+):
+    """AWS takes the form for five minutes, and counts the session from then."""
+    of = snapshot(mapping(valid_until=NOW + HOUR), max_seconds=7200, trust="saml", console=console)
+
+    assert asked(ask=ask, of=of).seconds == seconds
+
+
 def test_tags_carry_the_values_of_the_person_and_their_own_names_cannot_be_forged():
     tags = {"Team": "team", "Who": "handle", "Mail": "email", "Name": "name"}
     who = principal(

@@ -26,6 +26,9 @@ TAG_VALUE_LENGTH = 256
 ANSWER_TIME = timedelta(seconds=30)
 """Set aside before a mapping ends: a session counts from AWS's answer, which comes after the decision."""
 
+FORM_TIME = timedelta(minutes=5)
+"""Set aside besides for the SAML form: AWS redeems what the browser brings for so long, and counts from there."""
+
 CLOCK_SKEW = timedelta(minutes=5)
 """How far an identity provider's clock may be ahead of ours."""
 
@@ -93,7 +96,7 @@ def judge(
     principal: Principal, ask: Ask, role: RoleFacts, mapping: MappingFacts, now: datetime
 ) -> Verdict:
     """One mapping by itself: everything that speaks against it, and the longest session it could give."""
-    longest, too_short = _longest(role, mapping, now)
+    longest, too_short = _longest(role, ask.hand_over, mapping, now)
     tags, unfit = _tags(principal, role, mapping)
     unfit = unfit or _too_large(tags, mapping)
     failures = [
@@ -232,7 +235,9 @@ def _hand_over(hand_over: HandOver, mapping: MappingFacts) -> list[_Failure]:
     return []
 
 
-def _longest(role: RoleFacts, mapping: MappingFacts, now: datetime) -> tuple[int, list[_Failure]]:
+def _longest(
+    role: RoleFacts, hand_over: HandOver, mapping: MappingFacts, now: datetime
+) -> tuple[int, list[_Failure]]:
     """The shortest of all limits, as seconds that AWS accepts; 0 and a failure when there are not enough left."""
     limit = min(longest_of(role.trust, role.max_seconds), mapping.max_seconds or LONGEST_SECONDS)
     if limit < SHORTEST_SECONDS:
@@ -243,7 +248,9 @@ def _longest(role: RoleFacts, mapping: MappingFacts, now: datetime) -> tuple[int
         return 0, [_Failure(Code.LIMIT_TOO_SHORT, sentence)]
     if mapping.valid_until is None or mapping.valid_until <= now:
         return limit, []
-    left = (mapping.valid_until - now - ANSWER_TIME) // timedelta(minutes=1) * 60
+    by_form = role.console == "saml_form" and hand_over == "console"
+    begins = now + ANSWER_TIME + (FORM_TIME if by_form else timedelta())
+    left = (mapping.valid_until - begins) // timedelta(minutes=1) * 60
     if left < SHORTEST_SECONDS:
         sentence = (
             f"{capital(by(mapping))} this role ends on {moment(mapping.valid_until)}; that is "
