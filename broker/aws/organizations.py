@@ -38,6 +38,8 @@ def accounts(credentials: Credentials, *, partition: str) -> Iterator[Organisati
         page = ask(
             "organizations:ListAccounts",
             lambda: organizations.list_accounts(**token),  # noqa: B023
+            besides="AWS answers this in the organisation's management account and in those that it delegated it to, "
+            "and in no other: elsewhere switch “lists the organisation” off on the account's page.",
         )
         assert page is not None
         for row in page["Accounts"]:

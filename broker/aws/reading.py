@@ -35,8 +35,11 @@ def client(
     return lent(service, credentials, partition=partition, endpoint=endpoint, config=config)
 
 
-def ask(what: str, call: Callable[[], Answer], *, missing: str = "") -> Answer | None:
+def ask(
+    what: str, call: Callable[[], Answer], *, missing: str = "", besides: str = ""
+) -> Answer | None:
     """The answer; None when AWS says that there is no such thing (its code `missing`). what: the call's name in IAM.
+    besides: what else a refusal may come from, and the way out.
 
     Raises AwsError when it is not allowed or makes no sense, AwsUnavailable when trying again later helps.
     """
@@ -62,5 +65,5 @@ def ask(what: str, call: Callable[[], Answer], *, missing: str = "") -> Answer |
         code="aws_not_read",
         aws_code=code,
         cause=f"AWS refused {what}: {code}.",
-        remedy=f"Allow the discovery role {what}.",
+        remedy=f"Allow the discovery role {what}. {besides}".rstrip(),
     )

@@ -18,7 +18,7 @@ from broker.discovery import services, tasks
 from broker.discovery.models import Finding
 from broker.discovery.rules import Ourselves, trust_in
 from broker.entitlements.models import AwsAccount, AwsRole
-from broker.errors import BadInput
+from broker.errors import AwsError, BadInput
 from broker.trust.rules import trust_policy
 from tests import factories as make
 from tests.admin.conftest import ada, admin_client, okta  # noqa: F401  (fixtures)
@@ -241,6 +241,22 @@ def test_an_account_that_was_closed_is_flagged_by_whichever_name_aws_says_so(
     old.refresh_from_db()
     assert old.vanished_at is not None
     assert Finding.objects.filter(account_id="777788889999").count() == 0
+
+
+def test_an_account_that_may_not_list_its_organisation_is_told_which_ones_may(
+    amazon, management, settings
+):
+    refusal = {"__type": "AccessDeniedException", "Message": "You don't have permissions."}
+    body = json.dumps(refusal).encode()
+    server = StandIn(lambda _: Answer(400, body, "application/x-amz-json-1.1"))
+    settings.DAYPASS_ORGANIZATIONS_ENDPOINT = server.url
+
+    with pytest.raises(AwsError) as caught:
+        look(management)
+
+    server.stop()
+    assert "management account" in caught.value.remedy
+    assert "“lists the organisation”" in caught.value.remedy
 
 
 def test_an_organisation_may_be_listed_by_one_account_after_another(organisation, management):
