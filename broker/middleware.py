@@ -95,11 +95,16 @@ def canonical_origin(get_response: Handler) -> Handler:
     them from the setting (threats.md R23). TLS ends at the proxy in front, so the scheme is the setting's as well.
     """
     origin = urlsplit(settings.DAYPASS_ORIGIN)
+    names = {origin.netloc.lower()}
+    if (
+        origin.port is None
+    ):  # some clients and proxies write the scheme's own port, which is the same address
+        names.add(f"{origin.netloc.lower()}:{443 if origin.scheme == 'https' else 80}")
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if not origin.netloc:
             return get_response(request)
-        if request.META.get("HTTP_HOST", "").lower() != origin.netloc.lower():
+        if request.META.get("HTTP_HOST", "").lower() not in names:
             return HttpResponseBadRequest(
                 f"This is not the address of Daypass. Open {settings.DAYPASS_ORIGIN}/ instead.\n",
                 content_type="text/plain; charset=utf-8",
@@ -110,6 +115,7 @@ def canonical_origin(get_response: Handler) -> Handler:
             "HTTP_X_FORWARDED_PORT",
         ):
             request.META.pop(spoofable, None)
+        request.META["HTTP_HOST"] = origin.netloc
         request.META["wsgi.url_scheme"] = origin.scheme
         return get_response(request)
 

@@ -18,6 +18,22 @@ def test_a_request_for_another_host_is_told_the_right_address():
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("host", ["daypass.test:443", "DAYPASS.test"])
+def test_the_same_address_written_differently_is_ours_and_comes_out_as_ours(client, host):
+    plain = client.get("/.well-known/openid-configuration").content
+
+    assert Client(headers={"host": host}).get("/.well-known/openid-configuration").content == plain
+    assert Client(headers={"host": host}).get("/aws/header-test").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["daypass.test:80", "daypass.test:8443", "daypass.test:", "daypass.test.", ""]
+)
+def test_another_port_or_name_is_another_address(host):
+    assert Client(headers={"host": host}).get("/").status_code == 400
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("header", ["x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"])
 def test_forwarding_headers_change_no_address(client, header):
     plain = client.get("/.well-known/openid-configuration").content
