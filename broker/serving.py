@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 import mmap
 import re
+import resource
 import selectors
 import socket
 import struct
@@ -50,6 +51,9 @@ LAST = "daypass.last_answer"
 
 AN_ANSWER = 8
 """What a request that is being answered weighs, in connections."""
+
+FILES, FILES_OF_A_THREAD = 64, 8
+"""Open files that connections leave to everything else: the database, Redis, AWS, the processes that read XML."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
@@ -129,6 +133,19 @@ class Load:
         self._ROW.pack_into(self._memory, who % self._ROWS * self._ROW.size, 0.0, 0)
 
 
+def _may_open(wanted: int) -> int:
+    """Raise the number of files that this process may open to this, as far as it is let; how many it may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):
+        return soft
+    return most
+
+
 def _closing_when_asked(application: Any) -> Any:
     """And what answers early goes on doing so."""
 
@@ -168,6 +185,13 @@ class PatientWorker(ThreadWorker):
         self._left = 0
         self._left_until = 0.0
         """Until then a new connection is left to others; then it is looked for once more. 0 when none is left."""
+
+    def init_process(self) -> None:
+        """With as many open files as connections need, or as many connections as there may be files for."""
+        kept = FILES + FILES_OF_A_THREAD * self.cfg.threads
+        most: int = self.cfg.worker_connections
+        self.worker_connections: int = max(16, min(most, _may_open(most + kept) - kept))
+        super().init_process()
 
     # -- sharing with the other processes
 
@@ -213,7 +237,9 @@ class PatientWorker(ThreadWorker):
         try:
             accepted, client = listener.accept()
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._out_of_files()
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
             return
         self.nr_conns += 1
@@ -221,6 +247,13 @@ class PatientWorker(ThreadWorker):
         self._make_room()
         conn = Connection(self.cfg, Socket(accepted), client, listener.getsockname())
         self._wait_for_request(conn, self.HEAD_SECONDS)
+
+    def _out_of_files(self) -> None:
+        """Whoever takes longest goes, and in a moment the new connection is looked for once more."""
+        if self.waiting:
+            self._drop(next(iter(self.waiting)))
+        self._left_until = time.monotonic() + LEAVE_SECONDS
+        self.set_accept_enabled(False)
 
     def _make_room(self) -> None:
         """Before there are too many, whoever takes longest goes."""
@@ -292,7 +325,11 @@ class PatientWorker(ThreadWorker):
                 short = _EXPECT.sub(b"", head, count=1)
                 conn.arrived[: len(head)] = short
                 conn.whole -= len(head) - len(short)
-                conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                try:
+                    conn.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                except OSError:  # gone already: what fails in the main loop ends the process
+                    self._drop(conn)
+                    return
         if len(conn.arrived) >= conn.whole:
             early = self._early_answer(conn)
             self._wait_no_more(conn)

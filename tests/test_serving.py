@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -30,6 +31,16 @@ def application(environ, start_response):
         return [b"ok"]
     if path == "/slow":
         time.sleep(1.5)
+    if path == "/all-files":
+        held = []
+        try:
+            while True:
+                held.append(open("/dev/null"))
+        except OSError:
+            time.sleep(1)
+        finally:
+            for one in held:
+                one.close()
     if path == "/unread":
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
@@ -76,12 +87,15 @@ THREADS = 2
 
 
 @contextmanager
-def serving(folder: Path, *, processes: int) -> Iterator[int]:
+def serving(folder: Path, *, processes: int, files: int = 0) -> Iterator[int]:
+    """files: how many each process may open, where that is not left as it is."""
+    limited = ["/bin/sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
     (folder / "slow_or_not.py").write_text(APPLICATION)
     (folder / "quick.py").write_text(WORKER)
     port = free_port()
     process = subprocess.Popen(
         [
+            *limited,
             *(sys.executable, "-m", "gunicorn", "-c", ROOT / "gunicorn.conf.py"),
             *("--worker-class", "quick.Quick", "--worker-connections", "60"),
             *("--chdir", folder, "slow_or_not"),
@@ -312,6 +326,61 @@ def test_what_is_too_much_or_ambiguous_is_refused_at_once(server, request_, stat
 
     assert answer.startswith(b"HTTP/1.1 " + status), answer[:100]
     assert is_served(server)
+
+
+def who(port: int) -> bytes:
+    """The process that answers, where there is one."""
+    return ask(port, "/who").rpartition(b"\r\n")[2]
+
+
+def leave(connection: socket.socket) -> None:
+    """Without a goodbye: what is sent to this peer from now on is an error."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+        b"GET /early HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["told to go on", "refused", "answered early", "answered", "a large answer"],
+)
+def test_who_leaves_before_the_answer_ends_nobody_elses(server, request_):
+    """A process that ended for it would take the requests of everybody else with it."""
+    before = who(server)
+
+    for _ in range(100):
+        leave(connect(server, request_))
+
+    assert who(server) == before
+
+
+@pytest.mark.parametrize("files", [64, 100])
+def test_connections_leave_files_to_what_answers_them(tmp_path, files):
+    """Many systems let a process open no more files than we let it have connections."""
+    with serving(tmp_path, processes=1, files=files) as port:
+        before = who(port)
+        slow = [connect(port) for _ in range(150)]
+
+        assert all(who(port) == before for _ in range(5))
+        for connection in slow:
+            connection.close()
+
+
+def test_a_process_without_a_file_left_accepts_who_comes_in_a_moment(tmp_path):
+    with serving(tmp_path, processes=1, files=130) as port:
+        before = who(port)
+        hungry = connect(port, b"GET /all-files HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        time.sleep(0.2)
+
+        assert who(port) == before
+        assert answer_of(hungry).endswith(b"GET /all-files 0\n")
+        hungry.close()
 
 
 def test_an_application_that_fails_harms_no_other_request(server):
