@@ -342,9 +342,11 @@ def texts(value: Any, what: str, *, most: int, longest: int) -> tuple[str, ...]:
                 f"{what} holds a value of {len(one)} characters; {longest} are allowed",
                 "Send ids or short names instead.",
             )
-        if _has_control(one):
+        unseen = next(filter(_is_control, one), None)
+        if unseen is not None:
             raise _unusable(
-                f"{what} holds a control character",
+                f"{what} holds {ascii(one)[:120]}, in which U+{ord(unseen):04X} is a control character or another "
+                "that cannot be seen",
                 "Remove it in the directory or at the provider.",
             )
     return tuple(dict.fromkeys(one for one in values if one))
@@ -398,8 +400,9 @@ def _groups(verified: VerifiedAttributes, claim_map: ClaimMap) -> tuple[str, ...
         return ()
     claims = verified.attributes if verified.group_claims is None else verified.group_claims
     found = find(claims, claim_map.groups)
-    if found is None or found == ():
+    if not found:
         _refuse_overage(claims, claim_map.groups)
+        _refuse_overage(verified.attributes, claim_map.groups)  # the marker stays in the ID token
     longest = 65536 if claim_map.groups_form is GroupForm.SEPARATED else 4096
     values = texts(found, "the groups", most=MAX_GROUPS, longest=longest)
     match claim_map.groups_form:
@@ -415,12 +418,16 @@ def _groups(verified: VerifiedAttributes, claim_map: ClaimMap) -> tuple[str, ...
 
 
 def _refuse_overage(claims: Mapping[str, Any], path: Path) -> None:
-    """Entra ID leaves the groups out when there are too many, and says so in a marker."""
+    """Entra ID leaves the groups out when there are too many, and says so in a marker.
+
+    Its SAML marker has one name, whatever name the application gives its groups; roles are never left out.
+    """
     sources = claims.get("_claim_names")
+    roles = path[-1].rpartition("/")[2].lower() in ("role", "roles")
     marked = (
         (isinstance(sources, Mapping) and path[0] in sources)
         or (path[0] == "groups" and str(claims.get("hasgroups")).lower() == "true")
-        or (path == (ENTRA_GROUPS,) and bool(claims.get(ENTRA_GROUPS_LINK)))
+        or (not roles and bool(claims.get(ENTRA_GROUPS_LINK)))
     )
     if marked:
         raise SignInRefused(

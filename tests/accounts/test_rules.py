@@ -157,6 +157,12 @@ def test_what_cannot_be_seen_is_refused(value):
     assert "control character" in refusal.value.cause
 
 
+def test_of_many_groups_the_one_that_cannot_be_seen_is_named():
+    with pytest.raises(SignInRefused) as refusal:
+        texts(["Dev", "Ops\u200b", "Net"], "the groups", most=10, longest=10)
+    assert refusal.value.cause.startswith("The groups holds 'Ops\\u200b', in which U+200B is ")
+
+
 def test_too_many_or_too_long_is_refused_with_a_way_out():
     with pytest.raises(SignInRefused) as many:
         texts(["a", "b", "c"], "the groups", most=2, longest=10)
@@ -290,6 +296,8 @@ def test_any_text_is_a_distinguished_name_or_refused(text):
 
 # --- Overage
 
+ENTRA_ROLES = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"
+
 
 @pytest.mark.parametrize(
     ("verified", "path"),
@@ -297,7 +305,12 @@ def test_any_text_is_a_distinguished_name_or_refused(text):
         (oidc(_claim_names={"groups": "src1"}), ("groups",)),
         (oidc(hasgroups=True), ("groups",)),
         (oidc(hasgroups="true"), ("groups",)),
+        (oidc(_claim_names={"groups": "src1"}, groups=[]), ("groups",)),
+        (oidc(_claim_names={"groups": "src1"}, userinfo={"sub": "u-1"}), ("groups",)),
+        (oidc(userinfo={"sub": "u-1", "hasgroups": True}), ("groups",)),
         (saml(**{"http://schemas.microsoft.com/claims/groups.link": ["x"]}), (ENTRA_GROUPS,)),
+        (saml(**{"http://schemas.microsoft.com/claims/groups.link": ["x"]}), ("groups",)),
+        (saml(**{"http://schemas.microsoft.com/claims/groups.link": ["x"], "aws": []}), ("aws",)),
     ],
 )
 def test_groups_that_entra_left_out_are_not_taken_for_none(verified, path):
@@ -312,7 +325,14 @@ def test_groups_that_entra_left_out_are_not_taken_for_none(verified, path):
         (oidc(hasgroups=False), ("groups",)),
         (oidc(_claim_names={"groups": "s"}, roles=["r"]), ("roles",)),
         (oidc(_claim_names="odd"), ("groups",)),
+        (oidc(_claim_names={"groups": "s"}, userinfo={"groups": ["g"]}), ("groups",)),
         (saml(), ("groups",)),
+        (saml(**{"http://schemas.microsoft.com/claims/groups.link": ["x"]}), (ENTRA_ROLES,)),
+        (saml(**{"http://schemas.microsoft.com/claims/groups.link": ["x"]}), ("Roles",)),
+        (
+            saml(**{"http://schemas.microsoft.com/claims/groups.link": ["x"], "groups": ["g"]}),
+            ("groups",),
+        ),
     ],
 )
 def test_no_groups_are_simply_none(verified, path):
