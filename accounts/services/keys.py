@@ -257,6 +257,7 @@ def signing_keys(provider: IdentityProvider, *, now: datetime) -> dict[str, Any]
             code="keys_too_old",
             cause=f"The keys of {provider.name} could not be refreshed since {known:%Y-%m-%d %H:%M} UTC.",
             remedy=provider.refresh_problem
-            or "Refresh the provider, and see whether worker and beat are running.",
+            or "Look at what waits on its page. If nothing does, refresh it, and see whether worker and beat are "
+            "running.",
         )
     return dict(provider.jwks)

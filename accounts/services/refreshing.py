@@ -94,11 +94,15 @@ def next_turn(now: datetime, *, failures: int = 0) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a provider says about itself. elsewhere: the keys at the address it names now, where that is a new one."""
+    """What a provider says about itself. elsewhere: the keys at the address it names now, where that is a new one.
+
+    keys_seen: whether the keys at the address that is believed could be looked at.
+    """
 
     trust: Trust
     elsewhere: tuple[Key, ...] | None = None
     valid_until: datetime | None = None
+    keys_seen: bool = True
 
 
 def refresh_provider(provider_id: UUID | str, *, now: datetime | None = None) -> bool:
@@ -132,7 +136,9 @@ def refresh_provider(provider_id: UUID | str, *, now: datetime | None = None) ->
         if current.protocol == Protocol.SAML:
             note_validity(current, found.valid_until, now=now)
             fields = (*fields, "metadata_valid_until", "metadata_valid_since")
-        current.refreshed_at, current.refresh_due_at = now, next_turn(now)
+        if found.keys_seen:  # otherwise what is believed grows old, as if nothing had been found
+            current.refreshed_at = now
+        current.refresh_due_at = next_turn(now)
         current.refresh_problem, current.refresh_failures = "", 0
         current.save(
             update_fields=[
@@ -199,8 +205,8 @@ def _fetch(provider: IdentityProvider, now: datetime) -> Found:
     try:
         here = jwk_keys(oidc.fetch_keys(provider.discovery)["keys"])
     except (BadInput, ProviderUnavailable):
-        here = ()  # it moved: what is known stays believed until an administrator looks at the new address
-    return Found(Trust(here, facts), elsewhere=jwk_keys(keys["keys"]))
+        here = ()  # it moved: what is known stays believed for a week, or until somebody looks at the new address
+    return Found(Trust(here, facts), elsewhere=jwk_keys(keys["keys"]), keys_seen=bool(here))
 
 
 def fetch_metadata(url: str) -> bytes:

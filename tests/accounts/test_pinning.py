@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -18,7 +19,7 @@ from accounts import outbound, services
 from accounts.models import IdentityProvider, ProviderProposal
 from accounts.pinning import Key, Trust, difference, digest, judge, thumbprint
 from broker.audit.models import AuditEvent
-from broker.errors import BadInput
+from broker.errors import BadInput, SignInRefused
 from tests.accounts import web
 from tests.accounts.conftest import BY
 from tests.accounts.idp_saml import DS, SamlIdp, certificate
@@ -587,6 +588,29 @@ def test_keys_stay_when_their_address_is_gone_and_another_one_is_named(oidc_row,
 
     assert kids(oidc_row) == {op.key.kid}
     assert web.oidc_sign_in(web.browser(), op).status_code == 302
+
+
+def test_keys_whose_address_is_gone_are_believed_for_a_week_and_then_wait_for_a_yes(oidc_row, op):
+    """One of them may have been withdrawn meanwhile, at an address that nobody has approved."""
+    new, known = op.new_key(), oidc_row.refreshed_at
+    op.elsewhere = {"/other-jwks": {"keys": [new.as_dict(private=False)]}, "/jwks": {}}
+    op.bend_discovery = lambda d: d.update(jwks_uri=f"{op.issuer}/other-jwks")
+    later = timezone.now() + timedelta(days=7, minutes=1)
+
+    services.refresh_provider(oidc_row.pk, now=later - timedelta(days=3))
+    services.refresh_provider(oidc_row.pk, now=later)
+
+    oidc_row.refresh_from_db()
+    assert oidc_row.refreshed_at == known
+    with pytest.raises(SignInRefused) as refusal:
+        services.signing_keys(oidc_row, now=later)
+    assert refusal.value.code == "keys_too_old"
+    assert "waits on its page" in refusal.value.remedy
+    services.accept_proposal(waiting(oidc_row), waiting(oidc_row).digest, BY, later)
+    assert services.claim_due(now=later) == [oidc_row.pk]
+    services.refresh_provider(oidc_row.pk, now=later)
+    oidc_row.refresh_from_db()
+    assert [key["kid"] for key in services.signing_keys(oidc_row, now=later)["keys"]] == [new.kid]
 
 
 def test_a_yes_to_a_new_token_endpoint_forgets_the_client_secret(oidc_row, op):
