@@ -155,19 +155,20 @@ def _words(value: object, name: str) -> list[str]:
     return list(value)
 
 
-def _client_authentication(discovery: Mapping[str, Any]) -> str:
-    """How the client secret is sent. In the body where the provider takes it there: nothing has to be escaped twice.
+def _client_authentication(discovery: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the client secret may be sent: first in the body, where nothing has to be escaped twice.
 
     A provider that says nothing takes HTTP Basic (OpenID Connect Discovery 3).
     """
     methods = discovery.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-    for method in ("client_secret_post", "client_secret_basic", "none"):
-        if method in methods:
-            return method
-    raise BadInput(
-        "The provider takes client secrets neither in the body (client_secret_post) nor by HTTP Basic "
-        "(client_secret_basic)."
-    )
+    known = ("client_secret_post", "client_secret_basic", "none")
+    taken = tuple(method for method in known if method in methods)
+    if not taken:
+        raise BadInput(
+            "The provider takes client secrets neither in the body (client_secret_post) nor by HTTP Basic "
+            "(client_secret_basic)."
+        )
+    return taken
 
 
 def _endpoint(discovery: Mapping[str, Any], name: str) -> str:
@@ -296,39 +297,39 @@ def redeem(
     client_secret: str,
     redirect_uri: str,
 ) -> Tokens:
-    """Exchange a code at the pinned token endpoint (RFC 6749 4.1.3). Raises SignInRefused, ProviderUnavailable."""
+    """Exchange a code at the pinned token endpoint (RFC 6749 4.1.3). Raises SignInRefused, ProviderUnavailable.
+
+    Discovery says what the provider takes from anybody; many hold each client to the one way it was registered for. So
+    where there are two, a secret that was not taken is shown in the other way: nobody has looked at the code by then.
+    """
     form = {
         "grant_type": "authorization_code",
         "code": code,
         "redirect_uri": redirect_uri,
         "code_verifier": verifier,
     }
-    headers = {"Accept": "application/json"}
-    if client_secret and _client_authentication(discovery) == "client_secret_basic":
-        # RFC 6749 2.3.1: both are written as in a form before they are joined.
-        pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
-        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    else:
-        form["client_id"] = client_id
-        if client_secret:
-            form["client_secret"] = client_secret
-    answer = outbound.call(
-        "POST",
-        _endpoint(discovery, "token_endpoint"),
-        "The token endpoint",
-        headers=headers,
-        form=form,
-        origins=origins(discovery),
-    )
+    methods = [way for way in _client_authentication(discovery) if way != "none" and client_secret]
+    for method in methods or ["none"]:
+        answer = outbound.call(
+            "POST",
+            _endpoint(discovery, "token_endpoint"),
+            "The token endpoint",
+            origins=origins(discovery),
+            **_shown(method, form, client_id, client_secret),
+        )
+        error = _error_of(answer)
+        if answer.status not in (400, 401) or error != "invalid_client":
+            break
+    told = f" ({error})" if error else ""
     if answer.status in (400, 401, 403):
         raise refused(
-            f"The token endpoint did not take the code{_error_of(answer)}.",
+            f"The token endpoint did not take the code{told}.",
             f"Check client id, client secret and redirect URI at the provider: {redirect_uri}",
             code="token_endpoint_refused",
         )
     if answer.status != 200:
         raise ProviderUnavailable(
-            cause=f"The token endpoint answered with HTTP {answer.status}{_error_of(answer)}."
+            cause=f"The token endpoint answered with HTTP {answer.status}{told}."
         )
     if answer.media_type != "application/json":
         raise refused(
@@ -338,6 +339,18 @@ def redeem(
         return _tokens(outbound.strict_json(answer.body))
     except ValueError as error:
         raise refused(f"The token endpoint's answer cannot be read: {str(error)[:100]}.") from None
+
+
+def _shown(method: str, form: Mapping[str, str], client_id: str, secret: str) -> dict[str, Any]:
+    """Headers and form of a request that shows the client's secret in this way, or has none to show."""
+    headers = {"Accept": "application/json"}
+    if method == "client_secret_basic":
+        # RFC 6749 2.3.1: both are written as in a form before they are joined.
+        pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        return {"headers": headers, "form": dict(form)}
+    own = {"client_id": client_id} | ({"client_secret": secret} if secret else {})
+    return {"headers": headers, "form": {**form, **own}}
 
 
 def _tokens(answer: Mapping[str, Any]) -> Tokens:
@@ -358,14 +371,12 @@ def _tokens(answer: Mapping[str, Any]) -> Tokens:
 
 
 def _error_of(answer: outbound.Answer) -> str:
-    """The error code that RFC 6749 5.2 has in an answer, as an addition to a sentence; "" when there is none."""
+    """The error code that RFC 6749 5.2 has in an answer, "" when there is none."""
     try:
         error = outbound.strict_json(answer.body).get("error")
     except ValueError:
         return ""
-    if isinstance(error, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", error):
-        return f" ({error})"
-    return ""
+    return error if isinstance(error, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", error) else ""
 
 
 # --- The ID token

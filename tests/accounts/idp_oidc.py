@@ -56,6 +56,8 @@ class OidcIdp:
     """A key that was made before: RSA keys take a tenth of a second each."""
     in_the_header: bool = False
     """The client secret is taken by HTTP Basic instead of in the body."""
+    methods: tuple[str, ...] = ()
+    """How it is said to be taken, where the provider takes it in more ways from others."""
 
     def __post_init__(self) -> None:
         self.key = self.ready or self.new_key()
@@ -112,9 +114,8 @@ class OidcIdp:
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [self.algorithm],
-            "token_endpoint_auth_methods_supported": [
-                "client_secret_basic" if self.in_the_header else "client_secret_post"
-            ],
+            "token_endpoint_auth_methods_supported": list(self.methods)
+            or ["client_secret_basic" if self.in_the_header else "client_secret_post"],
             "authorization_response_iss_parameter_supported": True,
         }
         self.bend_discovery(document)
@@ -220,6 +221,8 @@ class OidcIdp:
         form = {k: v[0] for k, v in parse_qs(request.rfile.read(length).decode()).items()}
         if request.path in self.instead:
             return self.instead[request.path](request)
+        if self.methods and self._secret(request, form) != self.client_secret:
+            return self._json(request, {"error": "invalid_client"}, 401)
         asked = self.codes.pop(form.get("code", ""), None)
         challenge = _b64(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
         if (

@@ -576,6 +576,46 @@ def test_the_secret_is_written_as_the_standard_says_where_it_goes_into_the_heade
     assert web.is_signed_in(browser)
 
 
+BOTH = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+
+
+@pytest.mark.parametrize(("in_the_header", "calls"), [(True, 2), (False, 1)])
+def test_a_client_may_be_registered_for_one_of_the_ways_that_its_provider_takes(
+    oidc_row, op, in_the_header, calls
+):
+    """Discovery is about all clients: JumpCloud, OneLogin and others hold each to its own way."""
+    op.in_the_header, op.methods = in_the_header, BOTH
+    services.refresh_provider(oidc_row.pk)
+    op.asked.clear()
+    browser = web.browser()
+
+    web.oidc_sign_in(browser, op)
+
+    assert web.is_signed_in(browser)
+    assert op.asked == ["/token"] * calls
+
+
+def test_a_secret_that_is_wrong_in_both_ways_is_told(oidc_row, op, refused):
+    op.methods, op.client_secret = BOTH, "another"
+    services.refresh_provider(oidc_row.pk)
+    op.asked.clear()
+
+    refused("invalid_client", code="token_endpoint_refused")
+
+    assert op.asked == ["/token"] * 2
+
+
+def test_a_code_that_was_not_taken_is_not_shown_twice(oidc_row, op, refused):
+    op.methods = BOTH
+    services.refresh_provider(oidc_row.pk)
+    op.asked.clear()
+    op.bend_callback = lambda query: query.update(code="stolen")
+
+    refused("invalid_grant", code="token_endpoint_refused")
+
+    assert op.asked == ["/token"]
+
+
 def test_what_was_checked_and_seen_is_there_to_be_shown(oidc_row, op):
     op.bend_claims = _with(sid="s-1", azp="daypass")
     keys = op.key.as_dict(private=False)
