@@ -30,7 +30,8 @@ MAX_LIFETIME = 24 * 3600
 MAX_AGE = 600
 """Seconds since `iat`: the token was made for this very exchange."""
 
-MAX_ACCESS_TOKEN = 16 * 1024
+MAX_ACCESS_TOKEN = 64 * 1024
+"""Characters. Some providers write every role of a person into it, as many as into the ID token."""
 MAX_SID = 255
 
 ENDPOINTS = (

@@ -616,6 +616,16 @@ def test_a_code_that_was_not_taken_is_not_shown_twice(oidc_row, op, refused):
     assert op.asked == ["/token"]
 
 
+def test_an_access_token_as_long_as_all_of_somebodys_roles_is_no_reason_to_refuse(oidc_row, op):
+    browser = web.browser()
+    op.bend_answer = lambda answer: answer.update(access_token="x" * 40_000)
+    op.bend_claims = lambda claims: claims.pop("at_hash")
+
+    web.oidc_sign_in(browser, op)
+
+    assert web.is_signed_in(browser)
+
+
 def test_what_was_checked_and_seen_is_there_to_be_shown(oidc_row, op):
     op.bend_claims = _with(sid="s-1", azp="daypass")
     keys = op.key.as_dict(private=False)
