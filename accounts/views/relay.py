@@ -149,11 +149,7 @@ def _take(
     if application.subject_attribute:
         values = said.attributes.get(application.subject_attribute, ())
         subject = values[0] if len(values) == 1 else None
-    if (
-        not subject
-        or (person.provider_id, person.subject) != (row.pk, subject)
-        or request.principal.proof.provider_id != row.pk  # type: ignore[attr-defined]
-    ):
+    if not subject or (person.provider_id, person.subject) != (row.pk, subject):
         raise saml.refused(
             f"The answer for AWS is about {str(subject)[:100]!r}, and not about the person who asked, "
             f"{person.subject[:100]!r}.",

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import timedelta
 from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -181,6 +182,16 @@ def test_who_is_cut_off_is_out_at_the_next_request(ada, saml_row, cut_off):
 def test_a_session_without_a_proof_is_nobodys(ada):
     session = ada.session
     del session["daypass"]
+    session.save()
+
+    assert get(ada)["Location"].startswith("/sign-in/")
+    assert not web.is_signed_in(ada)
+
+
+def test_a_session_whose_proof_is_of_another_provider_is_nobodys(ada):
+    """So that who is signed in was always vouched for by their own provider, wherever that is relied on."""
+    session = ada.session
+    session["daypass"]["proof"]["provider_id"] = str(uuid4())
     session.save()
 
     assert get(ada)["Location"].startswith("/sign-in/")
