@@ -450,9 +450,15 @@ def verify_id_token(
 def _check_party(claims: Mapping[str, Any], *, issuer: str, client_id: str, what: str) -> None:
     """From whom and for whom. A list with nobody but us in it is as good as our name alone, so azp stays optional."""
     if claims.get("iss") != issuer:
-        raise refused(f"The {what}'s issuer is {str(claims.get('iss'))[:200]!r}.")
+        raise refused(
+            f"The {what}'s issuer is {str(claims.get('iss'))[:200]!r}; expected {issuer!r}.",
+            "Write the issuer here as the provider writes it into its tokens and its discovery document.",
+        )
     if claims.get("aud") not in (client_id, [client_id]):
-        raise refused(f"The {what} is for another client, or for several.")
+        raise refused(
+            f"The {what} is for another client, or for several: {str(claims.get('aud'))[:200]}.",
+            "Let the provider issue it for this client alone, without further audiences.",
+        )
     if claims.get("azp", client_id) != client_id:
         raise refused(f"The {what} was given to another client (azp).")
 
@@ -464,7 +470,10 @@ def _check_times(claims: Mapping[str, Any], now: datetime) -> tuple[int, int]:
     if expires <= moment - SKEW:
         raise refused("The ID token has expired.", "Check the clocks of both sides.")
     if expires > moment + MAX_LIFETIME:
-        raise refused("The ID token is valid for more than a day.")
+        raise refused(
+            "The ID token is valid for more than a day.",
+            "Set the lifetime of this client's ID tokens to a day or less at the provider.",
+        )
     if not moment - MAX_AGE <= issued <= moment + SKEW:
         raise refused(
             "The ID token was issued too long ago or in the future.",
@@ -497,15 +506,24 @@ def _check_authentication(claims: Mapping[str, Any], expected: Expected, now: da
         if authenticated > now.timestamp() + SKEW:
             raise refused("auth_time is in the future.", "Check the clocks of both sides.")
         if expected.auth_time_demanded and authenticated < now.timestamp() - MAX_AGE:
-            raise refused("The provider did not let the person authenticate anew.")
+            raise refused(
+                "The provider did not let the person authenticate anew.",
+                "It has to follow prompt=login and max_age in the request; look for a setting that keeps it from that.",
+            )
     elif expected.auth_time_demanded:
-        raise refused("The provider did not say when the person authenticated.")
+        raise refused(
+            "The provider did not say when the person authenticated, which a role demands to know.",
+            "Let it put auth_time into ID tokens; in Entra ID that is an optional claim, under Token configuration.",
+        )
 
 
 def _auth_time(value: object) -> float:
     """Some providers have fractions of a second here; nothing is decided by them."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refused("The ID token's auth_time is not a number.")
+        raise refused(
+            "The ID token's auth_time is not a number.",
+            "Let the provider write it as OpenID Connect says, in seconds since 1970, or leave it out.",
+        )
     if not math.isfinite(value) or not 0 < value < 2**40:
         raise refused("The ID token's auth_time is not a moment.")
     return float(value)

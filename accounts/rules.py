@@ -32,6 +32,8 @@ ENTRA_GROUPS_LINK = "http://schemas.microsoft.com/claims/groups.link"
 ENTRA_METHODS = "http://schemas.microsoft.com/claims/authnmethodsreferences"
 """The SAML attribute in which Entra ID and AD FS list how somebody authenticated; read as OIDC's `amr`."""
 
+TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
+
 _ADDRESS = re.compile(r"[^@\s<>\"(),:;\\\[\]]{1,64}@[A-Za-z0-9.-]{1,189}")
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9 _.:/=+@-]{1,128}")
 
@@ -377,6 +379,8 @@ def _subject(verified: VerifiedAttributes, claim_map: ClaimMap) -> str:
         if not subject.isascii():
             raise _no_subject("is not ASCII, which OpenID Connect demands")
         return subject
+    if not claim_map.subject and verified.logout.get("format") == TRANSIENT:
+        raise _no_subject("is another one at every sign-in (the NameID is transient)")
     if not claim_map.subject:
         return check_subject(verified.subject)
     values = _listed(find(verified.attributes, claim_map.subject))

@@ -57,7 +57,10 @@ def check_response(root: etree._Element, provider: Provider) -> None:
     if len(assertions) != 1 or assertions[0].getparent() is not root:
         raise refused(f"The response holds {len(assertions)} assertions; it has to be one.")
     if root.find(f".//{{{SAMLP}}}Extensions") is not None:
-        raise refused("The response has extensions.")
+        raise refused(
+            "The response has extensions.",
+            "Let the provider leave them out (in Keycloak, switch off “Optimize REDIRECT signing key lookup”).",
+        )
     check_message(root, grammar.RESPONSE)
     if provider.response_signed and root.find(f"{{{DS}}}Signature") is None:
         raise refused(
@@ -79,7 +82,8 @@ def check_signed(assertion: etree._Element) -> None:
     if assertion.find(f"{{{DS}}}Signature") is None:
         raise refused(
             "The assertion is not signed.",
-            "Switch assertion signing on for Daypass at the provider.",
+            "Switch assertion signing on for Daypass at the provider. Where it signs either the one or the other "
+            "(Google: “Signed response”), let it sign the assertion, and switch off “Response must be signed” here.",
         )
 
 

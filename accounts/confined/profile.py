@@ -28,9 +28,7 @@ from accounts.confined.values import (
     VerifiedResponse,
     refused,
 )
-from accounts.rules import VerifiedAttributes
-
-TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
+from accounts.rules import TRANSIENT, VerifiedAttributes
 
 
 def verify_response(
@@ -94,11 +92,12 @@ def check_profile(
         oldest = MAX_AGE  # as long as AWS takes it
         among(envelope.get("Destination"), (us.acs, *us.recipients), "The response's Destination")
     else:
-        same(envelope.get("Destination"), us.acs, "The response's Destination")
+        same(envelope.get("Destination"), us.acs, "The response's Destination", _enter_acs(us))
     same(envelope.get("InResponseTo"), expected_request, "The response's InResponseTo")
     issued = {}
     for element, what in ((envelope, "response"), (assertion, "assertion")):
-        same(plain(one(element, "Issuer")), provider.entity_id, f"The {what}'s Issuer")
+        issuer = plain(one(element, "Issuer"))
+        same(issuer, provider.entity_id, f"The {what}'s Issuer", _COMPARE_ENTITY_ID)
         same(element.get("Version"), "2.0", f"The {what}'s Version")
         issued[what] = instant(element.get("IssueInstant"), f"The {what}'s IssueInstant")
         if not now - oldest <= issued[what] <= now + SKEW:
@@ -122,7 +121,10 @@ def check_profile(
     ends = statement.get("SessionNotOnOrAfter")
     session_ends = instant(ends, "SessionNotOnOrAfter") if ends is not None else None
     if session_ends is not None and session_ends <= now:
-        raise refused("The provider's own session has ended.")
+        raise refused(
+            "The provider's own session has ended.",
+            "Check the clocks of both sides, and how long sessions last at the provider.",
+        )
     context = _context(statement)
     name_id, logout = _name_id(subject, us, provider)
     session_index = statement.get("SessionIndex", "")
@@ -189,12 +191,14 @@ def _conditions(
         named = [plain(audience) for audience in restriction.findall(f"{{{SAML}}}Audience")]
         if us.entity_id not in named:
             raise refused(
-                f"The assertion is for another audience: {named!r}; we are {us.entity_id!r}."
+                f"The assertion is for another audience: {named!r}; we are {us.entity_id!r}.",
+                f"At the provider, enter {us.entity_id} as the audience (the entity id of the service provider).",
             )
     known = {f"{{{SAML}}}{name}" for name in ("AudienceRestriction", "OneTimeUse")}
     if any(child.tag not in known for child in conditions):
         raise refused(
-            "The assertion has a condition that Daypass cannot keep, such as a proxy restriction."
+            "The assertion has a condition that Daypass cannot keep, such as a proxy restriction.",
+            "Let the provider leave it out for Daypass.",
         )
     once = conditions.find(f"{{{SAML}}}OneTimeUse") is not None
     return expires, [("Condition", "one-time use, as every assertion")] if once else []
@@ -210,7 +214,7 @@ def _confirmation(
     if us.recipients:
         among(data.get("Recipient"), us.recipients, "The confirmation's Recipient")
     else:
-        same(data.get("Recipient"), us.acs, "The confirmation's Recipient")
+        same(data.get("Recipient"), us.acs, "The confirmation's Recipient", _enter_acs(us))
     same(data.get("InResponseTo"), expected_request, "The confirmation's InResponseTo")
     if data.get("NotBefore") is not None:
         raise refused("The confirmation has a NotBefore, which the profile forbids.")
@@ -220,7 +224,12 @@ def _confirmation(
     longest = MAX_VALIDITY if expected_request or us.recipients else UNSOLICITED_VALIDITY
     if expires > now + longest + SKEW:  # an hour by a clock that is a little fast is an hour
         told = "an hour" if longest == MAX_VALIDITY else "ten minutes"
-        raise refused(f"The confirmation is valid for more than {told}.")
+        raise refused(
+            f"The confirmation is valid for more than {told}.",
+            "Shorten how long assertions for Daypass are valid at the provider."
+            if longest == MAX_VALIDITY
+            else "Let the provider's tile point to Daypass's sign-on page: then an hour is short enough.",
+        )
     return expires
 
 
@@ -292,10 +301,21 @@ def one(parent: etree._Element, name: str, namespace: str = SAML) -> etree._Elem
     return found[0]
 
 
-def same(found: str | None, expected: str | None, what: str) -> None:
+def same(found: str | None, expected: str | None, what: str, remedy: str = "") -> None:
     """Exact equality, where None means that there is none. Raises SignInRefused."""
     if found != expected:
-        raise refused(f"{what} is {found!r}; expected {expected!r}.")
+        raise refused(f"{what} is {found!r}; expected {expected!r}.", remedy)
+
+
+_COMPARE_ENTITY_ID = (
+    "Compare this provider's entity id here with the one in its own metadata, to the last letter."
+)
+
+
+def _enter_acs(us: Us) -> str:
+    return (
+        f"At the provider, enter {us.acs} as the assertion consumer service, to the last character."
+    )
 
 
 def among(found: str | None, expected: tuple[str, ...], what: str) -> None:

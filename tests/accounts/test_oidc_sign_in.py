@@ -231,6 +231,22 @@ def test_a_token_that_answers_something_else_is_refused(refused, op, bend, reaso
     refused(reason)
 
 
+@pytest.mark.parametrize(
+    ("bend", "way_out"),
+    [
+        (_with(iss="https://idp.example/tenant"), "'https://idp.example/tenant'; expected 'http"),
+        (_with(aud=["daypass", "portal"]), "for this client alone"),
+        (_with(exp=_now(2 * 86400)), "lifetime of this client's ID tokens"),
+        (_with(auth_time="2026-11-21T09:30:00Z"), "in seconds since 1970"),
+    ],
+)
+def test_where_the_providers_settings_are_the_reason_the_way_out_is_told(
+    refused, op, bend, way_out
+):
+    op.bend_claims = bend
+    refused(way_out)
+
+
 @pytest.mark.parametrize("subject", [None, 42, True, "", " x", "x ", "ünal", "x" * 256, ["x"], {}])
 def test_a_subject_that_could_be_mistaken_is_refused(refused, op, subject):
     op.bend_claims = _with(sub=subject)
@@ -533,6 +549,18 @@ def test_a_fresh_sign_in_asks_for_one_and_insists(oidc_row, op, refusals):
     assert (asked["prompt"], asked["max_age"]) == ("login", "0")
     assert page.status_code == 403
     assert "authenticate anew" in refusals()[0][1]
+
+
+def test_a_fresh_sign_in_of_which_no_time_is_told_is_refused_with_the_way_out(
+    oidc_row, op, refusals
+):
+    browser = web.browser()
+    op.bend_claims = _without("auth_time")
+
+    page = web.call_back(browser, op.authorize(web.start(browser, "globex", fresh=True)))
+
+    assert page.status_code == 403
+    assert "in Entra ID that is an optional claim" in refusals()[0][1]
 
 
 def test_the_record_of_a_sign_in_holds_no_token(oidc_row, op):

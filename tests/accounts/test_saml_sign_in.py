@@ -548,7 +548,7 @@ def test_a_transient_name_is_nobody(refused):
     def bend(root):
         part(root, "NameID").set("Format", "urn:oasis:names:tc:SAML:2.0:nameid-format:transient")
 
-    refused("is missing", code="subject_unusable", bend=bend)
+    refused("the NameID is transient", code="subject_unusable", bend=bend)
 
 
 def test_the_subject_may_be_an_attribute_and_then_nothing_stands_in_for_it(saml_row, idp):

@@ -103,6 +103,37 @@ def _two(name="okta", **how) -> bytes:
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "way_out"),
+    [
+        (f"<saml2:Audience>{SP.entity_id}<", "<saml2:Audience>x<", f"enter {SP.entity_id} as the"),
+        (f'Destination="{SP.acs}"', 'Destination="https://x/"', f"enter {SP.acs} as the assertion"),
+        (f'Recipient="{SP.acs}"', 'Recipient="https://x/"', f"enter {SP.acs} as the assertion"),
+        (f">{IDP}<", ">https://idp.example/other<", "Compare this provider's entity id"),
+    ],
+)
+def test_where_the_providers_settings_are_the_reason_the_way_out_is_told(before, after, way_out):
+    document = shape("okta").decode()
+    assert before in document
+    changed = document.replace(before, after).encode()
+
+    with pytest.raises(SignInRefused) as refusal:
+        verify(sign(sign(changed, "_a"), "_r"))
+
+    assert way_out in refusal.value.remedy
+
+
+def test_a_confirmation_for_two_hours_is_refused_with_the_way_out():
+    later = stamp(datetime.now(UTC) + timedelta(hours=2))
+    document = etree.fromstring(shape("okta"))
+    document.find(f".//{{{SAML}}}SubjectConfirmationData").set("NotOnOrAfter", later)
+
+    with pytest.raises(SignInRefused) as refusal:
+        verify(sign(sign(etree.tostring(document), "_a"), "_r"))
+
+    assert "Shorten how long assertions" in refusal.value.remedy
+
+
+@pytest.mark.parametrize(
     ("curve", "digest"),
     [(ec.SECP256R1, "sha256"), (ec.SECP384R1, "sha384"), (ec.SECP521R1, "sha512")],
 )
