@@ -435,19 +435,14 @@ def may_guess(request: HttpRequest, account: str, *, code: bool = False) -> bool
     """Count a password or a code before it is looked at; False when there were too many. Success clears nothing but
     its own count at the account: what an address has tried stays (threats.md R54)."""
     address = counted_address(request)
-    here, sent, at, checked = throttle.count(
-        *_guesses(account, address),
-        Count("guesses-from", address, 300),
-        Count("guesses-at", account, 300),
-        Count("passwords", "", 10, by=0 if code else 1),
+    here, sent = throttle.count(*_guesses(account, address), Count("guesses-from", address, 300))
+    if here > GUESSES_HERE or sent > GUESSES_FROM:
+        return False  # what is not looked at is no guess: one address shuts the account to no other
+    at, checked = throttle.count(
+        Count("guesses-at", account, 300), Count("passwords", "", 10, by=0 if code else 1)
     )
     most = GUESSES_AT_A_CODE if code else GUESSES_AT
-    return (
-        here <= GUESSES_HERE
-        and sent <= GUESSES_FROM
-        and at <= most
-        and (code or checked <= PASSWORDS_CHECKED)
-    )
+    return at <= most and (code or checked <= PASSWORDS_CHECKED)
 
 
 def guessed_right(request: HttpRequest, account: str) -> None:
