@@ -373,6 +373,8 @@ def spend(budget: str, address: str) -> None:
     narrow = bad_here > BAD_OF_ADDRESS and (
         throttle.count(Count("lane-here", here, LANE))[0] > LANE_OF_ADDRESS
     )
+    if narrow:  # what is not read of one sender takes nothing from the others
+        throttle.count(Count("answers", budget, 60, by=-1))
     narrow = narrow or (
         bad + kept > BAD_OF_PROVIDER
         and throttle.count(Count("lane", budget, LANE))[0] > LANE_OF_PROVIDER
@@ -400,15 +402,24 @@ def note_replay(slug: str, address: str) -> None:
     throttle.count(Count("bad-of-here", f"{slug}\0{address}", 60))
 
 
-def note_kept(slug: str) -> None:
-    """An answer is kept for the browser to come for it. Of those that no browser comes for, only so many are."""
-    throttle.count(Count("kept-of", slug, 60))
+def note_kept(slug: str, address: str) -> None:
+    """An answer is kept for the browser to come for it. Of those that no browser comes for, only so many are.
+
+    Until then it counts like a bad one: against its sender first, then the provider.
+    """
+    here = throttle.count(Count("bad-of-here", f"{slug}\0{address}", 60))[0]
+    if here <= BAD_OF_ADDRESS:
+        throttle.count(Count("kept-of", slug, 60))
 
 
 @contextmanager
 def fetched(request: HttpRequest, slug: str) -> Iterator[None]:
     """Read an answer that was kept, in the browser that came for it. A refusal that leaves the `with` was a bad one."""
-    throttle.count(Count("kept-of", slug, 60, by=-1))
+    here = throttle.count(
+        Count("bad-of-here", f"{slug}\0{counted_address(request)}", 60, by=-1),
+    )[0]
+    if here < BAD_OF_ADDRESS:
+        throttle.count(Count("kept-of", slug, 60, by=-1))
     try:
         yield
     except DaypassError as error:

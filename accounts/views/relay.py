@@ -22,7 +22,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import browser, limits, places, queries, relay, room, saml, services
 from accounts.decorators import signed_in
 from accounts.models import RelayApplication
-from accounts.network import client_address
+from accounts.network import client_address, counted_address
 from accounts.services import OneUse, waiting
 from accounts.services.relaying import LONGEST_ASSERTION
 from accounts.views.doors import come_for, going, person_of, quiet
@@ -90,7 +90,7 @@ def relay_aws(request: HttpRequest, slug: str) -> HttpResponse:
         request_id=asked_id,
         now=timezone.now(),
     )
-    limits.note_kept(row.slug)
+    limits.note_kept(row.slug, counted_address(request))
     page = reverse("relay_aws_finish", kwargs={"slug": slug})
     return come_for(page, RELAY_ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
 

@@ -88,7 +88,7 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
         limits.note_replay(row.slug, counted_address(request))
         return HttpResponseRedirect(f"{page}?{AGAIN}")
     key = waiting.keep_answer(row, message, request_id=claimed, now=now)
-    limits.note_kept(row.slug)
+    limits.note_kept(row.slug, counted_address(request))
     return come_for(page, ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
 
 

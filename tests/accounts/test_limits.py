@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -416,9 +417,45 @@ def test_a_sign_in_that_works_counts_as_none(saml_row, idp):
     assert (bad, refused) == (0, 0)
 
 
-def test_answers_that_no_browser_comes_for_narrow_the_lane(saml_row, idp, settings):
-    for _ in range(limits.BAD_OF_PROVIDER + 1):
-        limits.note_kept("acme")
+def test_answers_that_no_browser_comes_for_narrow_the_lane_of_their_sender_first():
+    """However many one network has kept for nobody, a company goes on signing in."""
+    for _ in range(limits.BAD_OF_PROVIDER * 3):
+        limits.note_kept("acme", "192.0.2.1")
+    for _ in range(limits.BAD_OF_PROVIDER):
+        limits.note_bad("acme", "192.0.2.1")
+
+    with pytest.raises(SignInRefused):
+        for _ in range(limits.LANE_OF_ADDRESS + 1):
+            limits.spend("acme", "192.0.2.1")
+    for _ in range(limits.LANE_OF_PROVIDER * 2):
+        limits.spend("acme", "198.51.100.1")
+
+
+def test_what_is_not_read_of_one_sender_takes_nothing_from_the_others(settings):
+    settings.DAYPASS_ANSWERS_PER_PROVIDER = limits.LANE_OF_ADDRESS + 5
+    for _ in range(limits.BAD_OF_ADDRESS + 1):
+        limits.note_bad("acme", "192.0.2.1")
+    for _ in range(limits.LANE_OF_ADDRESS + 50):
+        with suppress(SignInRefused):
+            limits.spend("acme", "192.0.2.1")
+
+    for _ in range(5):
+        limits.spend("acme", "198.51.100.1")
+
+
+def test_many_who_come_for_their_answers_are_no_crowd(rf):
+    for _ in range(limits.BAD_OF_PROVIDER * 2):
+        limits.note_kept("acme", "127.0.0.1")
+        with limits.fetched(rf.get("/"), "acme"):
+            pass
+
+    for _ in range(limits.LANE_OF_ADDRESS * 2):
+        limits.spend("acme", "127.0.0.1")
+
+
+def test_answers_that_no_browser_comes_for_narrow_the_lane():
+    for n in range(limits.BAD_OF_PROVIDER + 1):
+        limits.note_kept("acme", f"192.0.2.{n}")
 
     for _ in range(limits.LANE_OF_PROVIDER):
         limits.spend("acme", "198.51.100.1")
@@ -457,7 +494,7 @@ def test_an_answer_fetched_by_another_browser_counts_as_bad(saml_row, idp):
     [("provider_disabled", 0, 0), ("saml_refused", 1, 1), ("replayed", 0, 1)],
 )
 def test_only_what_is_bad_of_a_provider_counts_against_it(rf, code, of_provider, of_address):
-    limits.note_kept("acme")
+    limits.note_kept("acme", "127.0.0.1")
 
     with pytest.raises(SignInRefused), limits.fetched(rf.get("/"), "acme"):
         raise SignInRefused(code=code)
