@@ -106,19 +106,24 @@ def _role(role: RoleToMake, account: AccountSetUp, options: Options) -> str:
     lines = [
         f"if aws iam get-role {name} >/dev/null 2>&1; then",
         f"  echo {quote(there)} >&2",
-        "else",
-        _indented("aws iam create-role", making, "  "),
-        "fi",
     ]
+    giving: list[str] = []
     if account.discovery is not None and role is account.discovery.role:
-        reading = _json(account.discovery.permissions())
-        arguments = [name, "--policy-name daypass-discovery", f"--policy-document {reading}"]
-        lines.append(_indented("aws iam put-role-policy", arguments, ""))
+        ours = "--policy-name daypass-discovery"
+        reading = f"--policy-document {_json(account.discovery.permissions())}"
+        giving.append(_indented("aws iam put-role-policy", [name, ours, reading], "  "))
+        lines += [
+            f"  if aws iam get-role-policy {name} {ours} >/dev/null 2>&1; then",
+            _indented("aws iam put-role-policy", [name, ours, reading], "    "),
+            "  fi",
+        ]
     else:
         for policy in options.policies:
             arn = policy.arn(account.partition, account.account_id)
             attaching = [name, f"--policy-arn {quote(arn)}"]
-            lines.append(_indented("aws iam attach-role-policy", attaching, ""))
+            giving.append(_indented("aws iam attach-role-policy", attaching, "  "))
+    # What people may do is for roles that are made here: one that is there may be somebody else's.
+    lines += ["else", _indented("aws iam create-role", making, "  "), *giving, "fi"]
     return "\n".join([*lines, ""])
 
 

@@ -175,6 +175,7 @@ def test_a_script_may_be_run_again_and_changes_nothing_that_others_made(
     assert "Auditor is there" in first.stderr
     assert "Developer is there" in second.stderr
     assert cloud.trust_of("Auditor") == own
+    assert cloud.iam.list_attached_role_policies(RoleName="Auditor")["AttachedPolicies"] == []
     held = cloud.iam.get_role(RoleName="Developer")["Role"]
     assert held["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary.arn("aws", ACCOUNT)
     attached = cloud.iam.list_attached_role_policies(RoleName="Developer")["AttachedPolicies"]
