@@ -88,6 +88,26 @@ class own_forms:  # noqa: N801 (Django's middleware by name, like its neighbours
         return csrf_failure(request)
 
 
+def words_for_browsers(get_response: Handler) -> Handler:
+    """Where a page opened by hand has no answer to GET, browsers get words and a way back, not an empty page."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if (
+            isinstance(response, HttpResponseNotAllowed)
+            and request.method == "GET"
+            and "text/html" in request.headers.get("Accept", "")
+        ):
+            from broker.portal.errors import nothing_to_show
+
+            page = nothing_to_show(request)
+            page["Allow"] = response["Allow"]
+            return page
+        return response
+
+    return middleware
+
+
 def canonical_origin(get_response: Handler) -> Handler:
     """Refuse a request for another host, then fix host and scheme to DAYPASS_ORIGIN.
 

@@ -161,6 +161,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "accounts.middleware.session_limits",
     "accounts.middleware.principal",
+    "broker.middleware.words_for_browsers",
 ]
 
 ROOT_URLCONF = "broker.urls"

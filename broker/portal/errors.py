@@ -67,6 +67,11 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return sheet(request, "404.html", {}, status=404)
 
 
+def nothing_to_show(request: HttpRequest) -> HttpResponse:
+    """For whoever opens the address of a button: with a reload, from the history, or typed."""
+    return sheet(request, "405.html", {}, status=405)
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """A form that is not ours or is out of date; the reason stays in the log."""
     return sheet(request, "403.html", {"stale_form": True}, status=403)

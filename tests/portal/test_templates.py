@@ -57,6 +57,16 @@ def test_pages_carry_a_strict_policy_and_are_kept_by_nobody(browser, developer):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("address", ["/sign-out/", "/terminal/token/"])
+def test_the_address_of_a_button_opened_by_hand_says_so(browser, developer, page_text, address):
+    answer = browser.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
+
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "There is nothing to show here" in page_text(answer)
+    assert browser.get(address).content == b""
+
+
+@pytest.mark.django_db
 def test_forms_may_lead_to_the_console_of_every_partition_and_nowhere_else(client):
     policy = client.get("/nowhere")["Content-Security-Policy"]
 
