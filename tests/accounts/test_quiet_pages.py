@@ -24,6 +24,13 @@ def test_a_sealing_key_that_is_gone_is_told_to_administrators(saml_row, settings
     assert "DAYPASS_SEALING_KEYS" in reason
 
 
+def test_an_address_of_no_provider_is_a_whole_page(db):
+    page = web.browser().get("/oidc/nobody/callback/", secure=True)
+
+    assert page.status_code == 404
+    assert '<h1 class="sheet-title">There is no such page</h1>' in page.content.decode()
+
+
 def test_what_nobody_thought_of_is_no_server_error(oidc_row, refusals):
     """A row as no service would write it."""
     IdentityProvider.objects.update(scopes=5)
