@@ -149,6 +149,14 @@ def test_the_search_keeps_what_the_program_asked(browser, developer):
     assert b"No role matches" in again.content
 
 
+def test_the_number_of_roles_follows_the_search(browser, developer):
+    page = html.document_fromstring(browser.get(asked()).content.decode())
+
+    (search,) = page.xpath("//form[@role='search']")
+    assert search.get("hx-select-oob") == "#count:innerHTML"
+    assert page.get_element_by_id("count").text_content() == "1 role"
+
+
 def test_whoever_has_no_role_is_told_so(page_text):
     text = page_text(sign_in(make.person("grace", at=make.provider("acme"))).get(asked()))
 
