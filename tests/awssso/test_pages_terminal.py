@@ -219,6 +219,8 @@ def test_a_form_that_is_wrong_says_where(browser, developer, page_text, sent, sa
 
     assert answer.status_code == 400
     assert said in page_text(answer)
+    assert "<title>Error: Terminal" in answer.content.decode()
+    assert 'aria-invalid="true" autofocus>' in answer.content.decode()
     assert not Terminal.objects.exists()
 
 
@@ -259,6 +261,14 @@ def test_signing_out_ends_what_was_let_in_from_that_browser(ada, browser, develo
     browser.post("/sign-out/")
 
     assert Terminal.objects.get().ended_because == "signed_out"
+
+
+def test_whoever_has_no_role_is_told_why_the_file_is_empty(ada, browser, page_text):
+    assert "no profile is in this file" in page_text(browser.get("/terminal/"))
+
+
+def test_whoever_has_a_role_is_not(browser, developer, page_text):
+    assert "no profile is in this file" not in page_text(browser.get("/terminal/"))
 
 
 def test_every_page_has_one_heading_and_labels(ada, browser, developer):
