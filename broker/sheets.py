@@ -21,6 +21,11 @@ def sheet(
     return render(
         request,
         f"{template}#sheet" if alone else template,
-        {**context, "heading": "h2" if alone else "h1", "in_dialog": alone},
+        {
+            **context,
+            "heading": "h2" if alone else "h1",
+            "subheading": "h3" if alone else "h2",
+            "in_dialog": alone,
+        },
         status=status,
     )
