@@ -41,6 +41,21 @@
     setTimeout(() => said.remove(), 1600);
   });
 
+  // The boxes in which select2 searches have no name of their own.
+  const jQuery = window.django?.jQuery;
+  const nameBox = (box, select) => {
+    const label = select?.labels?.[0]?.textContent.trim();
+    if (label) box?.setAttribute("aria-label", label);
+  };
+  jQuery?.(() => {
+    for (const select of document.querySelectorAll("select.select2-hidden-accessible")) {
+      nameBox(select.nextElementSibling?.querySelector(".select2-search__field"), select);
+    }
+  });
+  jQuery?.(document).on("select2:open", (event) => {
+    nameBox(document.querySelector(".select2-container--open .select2-search__field"), event.target);
+  });
+
   // Addresses that contain the short name follow it while it is typed.
   const slug = document.querySelector("#id_slug");
   const name = document.querySelector("#id_name");
@@ -97,7 +112,7 @@
     form.addEventListener("input", later);
     form.addEventListener("change", later);
     // Django's autocomplete tells jQuery, not the page.
-    window.django?.jQuery?.(form).on("change", later);
+    jQuery?.(form).on("change", later);
     refresh();
   }
 })();

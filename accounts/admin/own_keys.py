@@ -59,6 +59,7 @@ def _who_is_concerned(key: ServiceProviderKey) -> str:
 
 @admin.register(ServiceProviderKey)
 class ServiceProviderKeyAdmin(DetailAdmin):
+    list_title = "Keys towards SAML providers"
     list_display = ("fingerprint", "purpose", "state_now", "since", "certificate_ends")
     list_filter = ("purpose", "state")
     ordering = ("purpose", "state", "-created_at")

@@ -49,6 +49,7 @@ COLOURS = {
 
 @admin.register(ProviderProposal)
 class ProviderProposalAdmin(DetailAdmin):
+    list_title = "What they say anew"
     list_display = ("about", "state_now", "found", "decided")
     list_filter = ("state",)
     list_select_related = ("provider", "decided_by")

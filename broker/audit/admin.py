@@ -197,6 +197,7 @@ class SubjectFilter(admin.SimpleListFilter):
 class AuditEventAdmin(DetailAdmin):
     """Newest first. The search takes whole values, because the log may hold a hundred million events."""
 
+    list_title = "Audit log"
     list_display = ("what", "when", "who", "about", "reference_number", "address")
     list_filter = (("at", titled("when", admin.DateFieldListFilter)), KindFilter, SubjectFilter)
     search_fields = ("reference",)
@@ -285,7 +286,7 @@ class AuditEventAdmin(DetailAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(
             request,
-            {"title": "Audit log", "own": {"chain": chain_status()}, **(extra_context or {})},
+            {"own": {"chain": chain_status()}, **(extra_context or {})},
         )
 
     def verify_view(self, request: HttpRequest) -> HttpResponse:

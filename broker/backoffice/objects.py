@@ -151,7 +151,11 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
         form_url: str = "",
         extra_context: Any = None,
     ) -> HttpResponse:
-        extra = {"show_save_and_add_another": False, **(extra_context or {})}
+        extra = {
+            "show_save_and_add_another": False,
+            "list_title": self.list_title,
+            **(extra_context or {}),
+        }
         if object_id is None:
             extra.setdefault("title", self.add_title or f"Add {self.opts.verbose_name}")
         else:
