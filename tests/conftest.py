@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 from django.test import Client
 
 from tests.servers import Aws, Server, start_aws, start_valkey
+
+# How fast an example is made or tried is no property of ours: the machine may be busy.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture

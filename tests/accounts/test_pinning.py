@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 from signxml import CanonicalizationMethod, methods
@@ -91,10 +91,8 @@ FACTS = st.dictionaries(
     st.sampled_from(["x", "y", True, False]),
 )
 TRUST = st.builds(Trust, KEYS, FACTS)
-usual = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@usual
 @given(stored=TRUST, found=TRUST, policy=st.sampled_from(["approve", "follow"]))
 def test_no_address_is_ever_believed_that_was_not_before(stored, found, policy):
     verdict = judge(stored, found, policy=policy)
@@ -103,13 +101,11 @@ def test_no_address_is_ever_believed_that_was_not_before(stored, found, policy):
         assert verdict.believed.facts.get(name) == stored.facts.get(name)
 
 
-@usual
 @given(stored=TRUST, found=TRUST)
 def test_no_key_is_ever_believed_that_nobody_approved(stored, found):
     assert judge(stored, found, policy="approve").believed.ids <= stored.ids
 
 
-@usual
 @given(
     stored=TRUST,
     found=TRUST,
@@ -122,7 +118,6 @@ def test_a_provider_is_never_left_without_a_key(stored, found, elsewhere, policy
     assert bool(verdict.believed.keys) or not stored.keys
 
 
-@usual
 @given(stored=TRUST, found=TRUST, policy=st.sampled_from(["approve", "signed", "follow"]))
 def test_after_a_yes_nothing_waits_any_more(stored, found, policy):
     verdict = judge(stored, found, policy=policy)
@@ -131,7 +126,6 @@ def test_after_a_yes_nothing_waits_any_more(stored, found, policy):
     assert judge(accepted, found, policy=policy).waiting is None
 
 
-@usual
 @given(stored=TRUST, found=TRUST, policy=st.sampled_from(["approve", "follow"]))
 def test_what_waits_is_something_that_can_be_shown(stored, found, policy):
     verdict = judge(stored, found, policy=policy)

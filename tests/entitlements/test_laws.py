@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import timedelta
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from accounts.identity import GroupRef
@@ -27,7 +27,7 @@ from tests.entitlements.made_up import NOW, ROLE_ID, principal, role
 # More for an hour's search before a release: DAYPASS_LAW_EXAMPLES=100000
 EXAMPLES = int(os.environ.get("DAYPASS_LAW_EXAMPLES", "40"))
 # No deadline: how long an example takes says something about the machine, and nothing about the law.
-usual = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+usual = settings(max_examples=EXAMPLES)
 thorough = settings(usual, max_examples=2 * EXAMPLES)
 PROVIDER = uuid.UUID(int=1)
 minutes = some.integers(-3000, 3000).map(lambda n: NOW + timedelta(minutes=n))
