@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 
 from tests.servers import Aws, Server, start_aws, start_valkey
+from tests.spare_keys import stock
 
 # How fast an example is made or tried is no property of ours: the machine may be busy.
 hypothesis.settings.register_profile(
@@ -52,6 +53,18 @@ def signing_keys(db) -> None:
     from tests.signing_keys import keep_ready_made
 
     keep_ready_made()
+
+
+@pytest.fixture(autouse=True)
+def _own_keys_come_from_stock(monkeypatch: pytest.MonkeyPatch):
+    """Real RSA keys, made once and lent to one test after the other."""
+    from accounts.services import keys as of_sign_in
+    from broker.minting import keys as of_aws
+
+    for module in (of_sign_in, of_aws):
+        monkeypatch.setattr(module, "rsa", stock)
+    with stock.lent():
+        yield
 
 
 @pytest.fixture(autouse=True)

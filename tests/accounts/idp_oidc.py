@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from tests.spare_keys import of_a_provider
+
 ADA: dict[str, Any] = {
     "sub": "248289761001",
     "preferred_username": "ada",
@@ -88,7 +90,8 @@ class OidcIdp:
         parameters = {"kid": secrets.token_hex(4), "use": "sig"} | parameters
         if self.algorithm == "ES256":
             return ECKey.generate_key("P-256", parameters, private=True)
-        return RSAKey.generate_key(2048, parameters, private=True)
+        spare = of_a_provider(self)
+        return RSAKey(spare, spare, parameters)
 
     def close(self) -> None:
         self.server.shutdown()

@@ -9,7 +9,7 @@ import base64
 import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -20,6 +20,8 @@ from cryptography.x509.oid import NameOID
 from lxml import etree
 from signxml import CanonicalizationMethod, DigestAlgorithm, SignatureMethod, methods
 from signxml.signer import XMLSigner
+
+from tests.spare_keys import of_a_provider
 
 SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
@@ -67,11 +69,10 @@ class SamlIdp:
     entity_id: str = "https://idp.example/metadata"
     sso_url: str = "https://idp.example/sso"
     slo_url: str = "https://idp.example/slo"
-    key: rsa.RSAPrivateKey = field(
-        default_factory=lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    )
+    key: rsa.RSAPrivateKey | None = None
 
     def __post_init__(self) -> None:
+        self.key = self.key or of_a_provider(self)
         self.certificate = certificate(self.key)
 
     @property
@@ -220,14 +221,9 @@ class SamlIdp:
             digest_algorithm=digest,
             c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
         )
-        pem = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
         return signer.sign(
             element,
-            key=pem,
+            key=key,
             cert=certificate(key),
             reference_uri=element.get("ID"),
             id_attribute="ID",
