@@ -57,12 +57,10 @@ def signing_keys(db) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_keys_come_from_stock(monkeypatch: pytest.MonkeyPatch):
-    """Real RSA keys, made once and lent to one test after the other."""
-    from accounts.services import keys as of_sign_in
-    from broker.minting import keys as of_aws
+    """Those towards SAML providers: real RSA keys, made once and lent to one test after the other."""
+    from accounts.services import keys
 
-    for module in (of_sign_in, of_aws):
-        monkeypatch.setattr(module, "rsa", stock)
+    monkeypatch.setattr(keys, "rsa", stock)
     with stock.lent():
         yield
 
