@@ -396,10 +396,15 @@ def note_bad(budget: str, address: str) -> None:
         throttle.count(Count("bad-of", budget, 60))
 
 
-def note_replay(slug: str, address: str) -> None:
-    """An answer came that was answered before. That says nothing of its provider, and counts against its sender alone:
-    reading it costs little, and somebody's double click or many browsers at once are no attack on a company."""
-    throttle.count(Count("bad-of-here", f"{slug}\0{address}", 60))
+def note_replay(slug: str, address: str, answers: str) -> None:
+    """An answer came to a request that was answered before. Where that answer was a good one, this says nothing of the
+    provider and counts against its sender alone: a double click, or a browser that went back, attacks no company.
+    """
+    spoilt = bool(answers) and throttle.count(Count("spoilt", answers, 600, by=0))[0]
+    if spoilt:
+        note_bad(slug, address)
+    else:
+        throttle.count(Count("bad-of-here", f"{slug}\0{address}", 60))
 
 
 def note_kept(slug: str, address: str) -> None:
@@ -413,8 +418,11 @@ def note_kept(slug: str, address: str) -> None:
 
 
 @contextmanager
-def fetched(request: HttpRequest, slug: str) -> Iterator[None]:
-    """Read an answer that was kept, in the browser that came for it. A refusal that leaves the `with` was a bad one."""
+def fetched(request: HttpRequest, slug: str, answers: str = "") -> Iterator[None]:
+    """Read an answer that was kept, in the browser that came for it. A refusal that leaves the `with` was a bad one.
+
+    answers: the id of the request that it answers, whose further answers count like the first.
+    """
     here = throttle.count(
         Count("bad-of-here", f"{slug}\0{counted_address(request)}", 60, by=-1),
     )[0]
@@ -424,13 +432,19 @@ def fetched(request: HttpRequest, slug: str) -> Iterator[None]:
         yield
     except DaypassError as error:
         if error.code == "replayed":
-            note_replay(slug, counted_address(request))
+            note_replay(slug, counted_address(request), answers)
         elif error.code not in _OUR_OWN:
-            note_bad(slug, counted_address(request))
+            _note_spoilt(request, slug, answers)
         raise
     except PermissionDenied:
-        note_bad(slug, counted_address(request))
+        _note_spoilt(request, slug, answers)
         raise
+
+
+def _note_spoilt(request: HttpRequest, slug: str, answers: str) -> None:
+    note_bad(slug, counted_address(request))
+    if answers:
+        throttle.count(Count("spoilt", answers, 600))
 
 
 # --- Guesses at the break-glass account

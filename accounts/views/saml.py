@@ -85,7 +85,7 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
         )
     page = reverse("saml_acs_finish", kwargs={"slug": slug})
     if services.was_consumed(row, "request", claimed):
-        limits.note_replay(row.slug, counted_address(request))
+        limits.note_replay(row.slug, counted_address(request), claimed)
         return HttpResponseRedirect(f"{page}?{AGAIN}")
     key = waiting.keep_answer(row, message, request_id=claimed, now=now)
     limits.note_kept(row.slug, counted_address(request))
@@ -116,7 +116,7 @@ def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
     def verify() -> tuple[VerifiedAttributes, OneUse]:
         return _verify(row, kept.unverified_message, expected_request=kept.request_id, now=now)
 
-    with limits.fetched(request, row.slug):
+    with limits.fetched(request, row.slug, kept.request_id):
         state = state_of(provider, request, kept.request_id)
         services.consume(row, OneUse("request", kept.request_id, now + saml.REQUEST_LIFETIME))
         response = finish(request, row, provider, state, verify, now)

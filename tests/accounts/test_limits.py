@@ -507,7 +507,21 @@ def test_only_what_is_bad_of_a_provider_counts_against_it(rf, code, of_provider,
     assert list(counts) == [of_provider, of_address, 0]
 
 
-def test_an_answer_brought_again_counts_against_its_sender_alone(saml_row, idp):
+def test_a_bad_answer_brought_again_counts_against_its_provider_each_time(saml_row, idp, other_idp):
+    browser = web.browser()
+    answer = other_idp.answer(web.start(browser, "acme"))
+
+    for _ in range(4):
+        web.post_answer(browser, "acme", answer)
+
+    counts = throttle.count(
+        Count("bad-of", "acme", 60, by=0),
+        Count("bad-of-here", "acme\x00127.0.0.1", 60, by=0),
+    )
+    assert list(counts) == [4, 4]
+
+
+def test_a_good_answer_brought_again_counts_against_its_sender_alone(saml_row, idp):
     browser = web.browser()
     answer = idp.answer(web.start(browser, "acme"))
     web.post_answer(browser, "acme", answer)
