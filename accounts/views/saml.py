@@ -9,6 +9,7 @@ from typing import Any
 
 from allauth.socialaccount.adapter import get_adapter
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -92,6 +93,8 @@ def saml_acs(request: HttpRequest, slug: str) -> HttpResponse:
     return come_for(page, ANSWER_COOKIE, key, int(waiting.ANSWER_KEPT.total_seconds()))
 
 
+ANSWERED_BEFORE = "The request of this answer was answered before."
+
 AGAIN = "again"
 """In the finishing page's query: the browser brought an answer that was used before. It can only make it say so."""
 
@@ -108,7 +111,7 @@ def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
         if getattr(request, "principal", None) is not None:
             return HttpResponseRedirect(reverse("home"))
         if again:
-            raise saml.refused("The request of this answer was answered before.", code="replayed")
+            raise saml.refused(ANSWERED_BEFORE, code="replayed")
         raise saml.refused("There is no answer waiting for this browser.", code="state_unknown")
     now = timezone.now()
     provider = _provider(request, row)
@@ -117,7 +120,13 @@ def saml_acs_finish(request: HttpRequest, slug: str) -> HttpResponse:
         return _verify(row, kept.unverified_message, expected_request=kept.request_id, now=now)
 
     with limits.fetched(request, row.slug, kept.request_id):
-        state = state_of(provider, request, kept.request_id)
+        try:
+            state = state_of(provider, request, kept.request_id)
+        except PermissionDenied:
+            # Of one answer that was brought several times at once, the first has ended the session that asked.
+            if services.was_consumed(row, "request", kept.request_id):
+                raise saml.refused(ANSWERED_BEFORE, code="replayed") from None
+            raise
         services.consume(row, OneUse("request", kept.request_id, now + saml.REQUEST_LIFETIME))
         response = finish(request, row, provider, state, verify, now)
     response.delete_cookie(ANSWER_COOKIE, path=request.path, samesite="Lax")

@@ -521,6 +521,23 @@ def test_a_bad_answer_brought_again_counts_against_its_provider_each_time(saml_r
     assert list(counts) == [4, 4]
 
 
+def test_a_good_answer_brought_several_times_at_once_is_no_bad_one_of_its_provider(saml_row, idp):
+    """All are kept, one wins, and the others come when the session that asked has ended."""
+    browser, late = web.browser(), web.browser()
+    answer = {"SAMLResponse": idp.answer(web.start(browser, "acme"))}
+    pages = [each.post("/saml/acme/acs/", answer, secure=True) for each in (browser, late)]
+    browser.get(pages[0]["Location"], secure=True)
+    assert web.is_signed_in(browser)
+
+    refused = late.get(pages[1]["Location"], secure=True)
+
+    assert refused.status_code == 403
+    bad, kept = throttle.count(
+        Count("bad-of", "acme", 60, by=0), Count("kept-of", "acme", 60, by=0)
+    )
+    assert (bad, kept) == (0, 0)
+
+
 def test_a_good_answer_brought_again_counts_against_its_sender_alone(saml_row, idp):
     browser = web.browser()
     answer = idp.answer(web.start(browser, "acme"))
