@@ -82,10 +82,7 @@ class ProviderProposalAdmin(DetailAdmin):
     def facts(self, request: HttpRequest, thing: ProviderProposal) -> Sequence[tuple[str, Any]]:
         told: list[tuple[str, Any]] = [
             ("State", self.state_now(thing)),
-            (
-                "Provider",
-                link_to(thing.provider),
-            ),
+            ("Provider", link_to(thing.provider)),
             ("Found", exact(thing.found_at)),
         ]
         if thing.decided_at:

@@ -75,9 +75,7 @@ def accept_proposal(
         fits = _fits(now_believed, current.content)
         if fits:
             trust = _checked(provider, _after(now_believed, current.content))
-            provider.refresh_due_at = (
-                now  # what lies at an address that is believed from now on counts at once
-            )
+            provider.refresh_due_at = now  # so that an address that is believed now is looked at
             fields = (*set_trust(provider, trust), "refresh_due_at")
             if forgets_secret(current.content):
                 provider.client_secret_sealed = ""
