@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
+
+import pytest
+
+from broker.sqlite.turns import Turns
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -129,6 +135,87 @@ def test_a_failed_transaction_gives_its_turn_back(tmp_path):
     subprocess.run(program(name, body), check=True)
 
     assert count(name) == 1
+
+
+WRITE_ALONE = """
+from broker.sqlite import turns
+turns.PATIENCE = 60
+print("asks", flush=True)
+with connection.cursor() as cursor:
+    cursor.execute({statement!r})
+print("has it", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "waits"),
+    [
+        ("INSERT INTO counter VALUES (1)", True),
+        ("UPDATE counter SET n = n + 1", True),
+        ("DELETE FROM counter", True),
+        ("SELECT n FROM counter", False),
+    ],
+)
+def test_a_statement_that_is_a_transaction_by_itself_takes_a_turn_where_it_writes(
+    tmp_path, statement, waits
+):
+    name = tmp_path / "daypass.sqlite3"
+    make_counter(name)
+    held = Turns(f"{name}-turn")
+    assert held.take()
+
+    body = WRITE_ALONE.format(statement=statement)
+    asking = subprocess.Popen(program(name, body), stdout=subprocess.PIPE)
+    assert asking.stdout.readline() == b"asks\n"
+    answered, _, _ = select.select([asking.stdout], [], [], 0.5 if waits else 30)
+    held.end()
+
+    assert bool(answered) is not waits
+    assert asking.stdout.readline() == b"has it\n"
+    asking.communicate()
+
+
+def test_who_comes_back_at_once_does_not_overtake_another_process(tmp_path):
+    name = tmp_path / "daypass.sqlite3"
+    make_counter(name)
+    held = Turns(f"{name}-turn")
+    assert held.take()
+    asking = subprocess.Popen(
+        program(name, WRITE_ALONE.format(statement="DELETE FROM counter")), stdout=subprocess.PIPE
+    )
+    assert asking.stdout.readline() == b"asks\n"
+    time.sleep(0.5)
+
+    held.end()
+    again = held.take()  # comes after whoever has the place of the next one
+    answered, _, _ = select.select([asking.stdout], [], [], 10)
+    held.end()
+    asking.communicate()
+
+    assert again
+    assert answered
+
+
+def test_a_turn_may_be_ended_by_another_thread(tmp_path):
+    turns = Turns(str(tmp_path / "turn"))
+    assert turns.take()
+
+    threading.Thread(target=turns.end).start()
+
+    assert turns.take()
+    turns.end()
+
+
+def test_nobody_waits_for_a_turn_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("broker.sqlite.turns.PATIENCE", 0.2)
+    here, there = Turns(str(tmp_path / "turn")), Turns(str(tmp_path / "turn"))
+    assert here.take()
+
+    assert not here.take()
+
+    here.end()
+    assert there.take()
+    there.end()
 
 
 def test_the_file_beside_the_database_is_the_owners_alone(tmp_path):

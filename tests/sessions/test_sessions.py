@@ -17,7 +17,7 @@ from broker.aws import sts
 from broker.sessions import queries, services, tasks
 from broker.sessions.models import Session
 from broker.sessions.services import PENDING_LIMIT, About, Answer, Opening, SessionOver
-from broker.sqlite.base import PATIENCE
+from broker.sqlite.turns import PATIENCE
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
