@@ -258,36 +258,41 @@ def in_response_to(unverified_message: str) -> str:
         raise refused("The message is empty or too long.")
     # The root's start tag stands at the beginning; a provider that needs more than this for it is not one.
     beginning = "".join(unverified_message[:24_000].split())[:16_384]
-    try:
-        raw = base64.b64decode(beginning[: len(beginning) // 4 * 4], validate=True)
-    except (binascii.Error, ValueError):
-        raise refused("The message is not base64.") from None
     found: list[tuple[str, dict[str, str]]] = []
-
-    class Enough(Exception):
-        pass
 
     def start(name: str, attributes: dict[str, str]) -> None:
         found.append((name, attributes))
-        raise Enough
-
-    def nothing_else(*_: object) -> None:
-        raise refused("The message holds a DOCTYPE, a comment or a processing instruction.")
+        raise _Enough
 
     parser = expat.ParserCreate("utf-8", " ")
     parser.StartElementHandler = start
-    parser.StartDoctypeDeclHandler = nothing_else
-    parser.CommentHandler = nothing_else
-    parser.ProcessingInstructionHandler = nothing_else
+    parser.StartDoctypeDeclHandler = _nothing_else
+    parser.CommentHandler = _nothing_else
+    parser.ProcessingInstructionHandler = _nothing_else
     try:
-        parser.Parse(raw, False)
-    except Enough:
+        for part in (beginning[:_FIRST], beginning[_FIRST:]):
+            parser.Parse(base64.b64decode(part[: len(part) // 4 * 4], validate=True), False)
+    except _Enough:
         pass
+    except binascii.Error:
+        raise refused("The message is not base64.") from None
     except (expat.ExpatError, ValueError):
         raise refused("The message is not XML.") from None
     if not found or found[0][0] != f"{SAMLP} Response":
         raise refused("The message is not a SAML response.")
     return found[0][1].get("InResponseTo", "")
+
+
+_FIRST = 4096
+"""Letters of base64 that hold the start tag of nearly every answer; a multiple of four."""
+
+
+class _Enough(Exception):
+    """The first start tag has been read."""
+
+
+def _nothing_else(*_: object) -> None:
+    raise refused("The message holds a DOCTYPE, a comment or a processing instruction.")
 
 
 def verify_response(

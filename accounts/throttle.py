@@ -64,7 +64,12 @@ class Count:
 
     @property
     def key(self) -> str:
-        return f"daypass:throttle:{self.what}:{hashlib.sha256(self.who.encode()).hexdigest()[:32]}"
+        return f"daypass:throttle:{self.what}:{_digest(self.who)}"
+
+
+@lru_cache(maxsize=1024)
+def _digest(who: str) -> str:
+    return hashlib.sha256(who.encode()).hexdigest()[:32]
 
 
 def allowed(what: str, who: str, *, most: int, seconds: int) -> bool:
@@ -94,11 +99,10 @@ def count_in_steps(each: Count) -> int:
 
 def count_without_asking(each: Count) -> int | None:
     """As `count_in_steps` between two steps; None, and nothing counted, when it is time to tell the others."""
-    (here,) = _own.count([Count(f"{each.what}-here", each.who, each.seconds, by=0)])
-    if (here + each.by) % STEP == 0:
+    here = Count(f"{each.what}-here", each.who, each.seconds, by=each.by)
+    if (_own.look(here) + each.by) % STEP == 0:
         return None
-    (here,) = _own.count([Count(f"{each.what}-here", each.who, each.seconds, by=each.by)])
-    return _own.noted(each) + here % STEP
+    return _own.noted(each) + _own.count([here])[0] % STEP
 
 
 def count_here(*counts: Count) -> Sequence[int]:
@@ -138,12 +142,18 @@ class Own:
             return [self._one(each, now) for each in counts]
 
     def _one(self, each: Count, now: float) -> int:
-        before, ends = self._counts.get(each.key, (0, 0.0))
+        key = each.key
+        before, ends = self._counts.get(key, (0, 0.0))
         if ends <= now:
             before, ends = 0, now + each.seconds
         if each.by:
-            self._counts[each.key] = (before + each.by, ends)
+            self._counts[key] = (before + each.by, ends)
         return before + each.by
+
+    def look(self, each: Count) -> int:
+        """How often this happened here, without counting it."""
+        before, ends = self._counts.get(each.key, (0, 0.0))
+        return before if ends > time.monotonic() else 0
 
     def note(self, each: Count, total: int) -> None:
         """Keep what all processes had counted together."""

@@ -111,14 +111,14 @@ class Load:
     """
 
     _ROW = struct.Struct("=dq")
-    _ROWS = 256
+    _ROWS = 64
     _FRESH = 3.0
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, self._ROW.size * self._ROWS)
 
     def say(self, who: int, much: int) -> None:
-        """who: any number that differs for up to 256 processes in a row."""
+        """who: any number that differs for up to 64 processes in a row."""
         self._ROW.pack_into(self._memory, who % self._ROWS * self._ROW.size, time.monotonic(), much)
 
     def somebody_has_less(self, who: int, much: int) -> bool:
@@ -181,6 +181,7 @@ class PatientWorker(ThreadWorker):
         """Connections that the main loop waits for, the one that has waited for longest first."""
         self.held = 0
         self._looked = 0.0
+        self._notified = 0.0
         self.answering = 0
         self._left = 0
         self._left_until = 0.0
@@ -192,6 +193,13 @@ class PatientWorker(ThreadWorker):
         most: int = self.cfg.worker_connections
         self.worker_connections: int = max(16, min(most, _may_open(most + kept) - kept))
         super().init_process()
+
+    def notify(self) -> None:
+        """Tell gunicorn that this process lives: once a second, however many turns the main loop makes."""
+        now = time.monotonic()
+        if now - self._notified >= 1.0:
+            self._notified = now
+            super().notify()
 
     # -- sharing with the other processes
 
@@ -366,6 +374,7 @@ class PatientWorker(ThreadWorker):
         )
 
     def _answer_and_close(self, conn: Connection, said: bytes) -> None:
+        whole = 0 < conn.whole == len(conn.arrived)
         try:
             conn.sock.sendall(said)
         except OSError:
@@ -375,6 +384,8 @@ class PatientWorker(ThreadWorker):
             self._wait(
                 conn, selectors.EVENT_WRITE, partial(self._on_taken, False), self.ANSWER_SECONDS
             )
+        elif whole:
+            self._forget(conn)  # everything was read, so closing takes nothing from the answer
         else:
             self._say_goodbye(conn)
 

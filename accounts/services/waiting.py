@@ -54,16 +54,18 @@ def keep_answer(
 ) -> str:
     """Keep an answer for the browser; the key to fetch it with. Raises SignInRefused for one too many."""
     rows = _store().get_model_class().objects
+    content = {
+        "waits": "answer",
+        "provider": str(provider.pk),
+        "message": unverified_message,
+        "request": request_id,
+    }
     for place in range(ANSWERS_TO_ONE_REQUEST):
         key = _keyed(f"{provider.pk}\0{request_id}\0{place}")
-        rows.filter(session_key=key, expire_date__lte=now).delete()
-        content = {
-            "waits": "answer",
-            "provider": str(provider.pk),
-            "message": unverified_message,
-            "request": request_id,
-        }
         if _insert(key, content, until=now + ANSWER_KEPT):
+            return key
+        over, _ = rows.filter(session_key=key, expire_date__lte=now).delete()
+        if over and _insert(key, content, until=now + ANSWER_KEPT):
             return key
     raise SignInRefused(
         code="answered",
