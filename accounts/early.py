@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
@@ -33,6 +34,14 @@ KEPT = 5.0
 """Seconds for which an answer is given again before the usual way is asked whether it still holds."""
 
 MOST_KEPT = 200
+
+SHUT = 1.0
+"""Seconds for which a provider of whose answers no more are read is not asked about again."""
+
+WORN_OUT = 600.0
+"""Seconds for which a request that was answered too often is known here; it is too old then in any case."""
+
+MOST_WORN_OUT = 20_000
 
 _DOOR = re.compile(
     r"POST /saml/(?P<saml>[-a-zA-Z0-9_]{1,64})/acs/ HTTP/1\.1"
@@ -69,17 +78,36 @@ class _Kept:
 
     def said(self) -> bytes:
         """The whole answer, of this moment."""
-        date = formatdate(usegmt=True).encode("ascii")
-        return b"HTTP/1.1 %b\r\nDate: %b\r\n%b" % (self.status, date, self.rest)
+        return b"HTTP/1.1 %b\r\nDate: %b\r\n%b" % (self.status, _date(int(time.time())), self.rest)
+
+
+@lru_cache(maxsize=1)
+def _date(now: int) -> bytes:
+    return formatdate(now, usegmt=True).encode("ascii")
 
 
 _kept: dict[tuple[str, str, int], _Kept] = {}
+_shut: dict[str, float] = {}
+_worn_out: dict[str, float] = {}
+
+
+def shut(slug: str) -> None:
+    """No more answers of this provider are read just now, whoever sends them. Asked again after a moment."""
+    _shut[slug] = time.monotonic() + SHUT
+
+
+def wear_out(answers: str) -> None:
+    """The request with this id was answered so often that no further answer is looked at."""
+    if len(_worn_out) >= MOST_WORN_OUT:
+        _worn_out.clear()
+    _worn_out[answers] = time.monotonic() + WORN_OUT
 
 
 def mark(environ: dict[str, Any], slug: str, door: str, status: int, *, asked_for: bool) -> None:
     """This answer is the same for everybody whose message is refused like this here, until the minute is over.
 
-    status: 403 for what answers nothing of ours, 413 for what is too long, 429 for either when its address has to wait.
+    status: 403 for what answers nothing of ours, 413 for what is too long, 503 where no more answers are read, 429 for
+    any of them when its address has to wait.
     """
     if door in ("acs", "callback"):
         environ[SAME] = Same(slug, door, status, int(time.time()) // 60, asked_for)
@@ -127,8 +155,10 @@ def _keep(
 
 
 def forget() -> None:
-    """Keep no answer."""
+    """Keep no answer, and nothing of requests and providers."""
     _kept.clear()
+    _shut.clear()
+    _worn_out.clear()
 
 
 def answer(head: bytes, body: bytes | bytearray | memoryview, peer: str) -> bytes | None:
@@ -144,32 +174,30 @@ def answer(head: bytes, body: bytes | bytearray | memoryview, peer: str) -> byte
     if found is None:
         return None
     slug, door = (found["saml"], "acs") if found["saml"] else (found["oidc"], "callback")
-    status = 403 if len(body) <= MESSAGE else 413
-    refused, waiting = _live(slug, door, status), _live(slug, door, 429)
-    if refused is None:
-        return None
+    live = {status: kept for status in (403, 413, 429, 503) if (kept := _live(slug, door, status))}
     headers = _headers(rest)
-    if headers is None or headers.get("host") != refused.host:
+    if not live or headers is None:
         return None
-    if status == 413:
-        code = "too_large"
+    if len(body) > MESSAGE:
+        status, code = 413, "too_large"
     elif door == "acs":
-        code = _junk(slug, headers, body, asked_for=refused.same.asked_for)
+        asked_for = next(iter(live.values())).same.asked_for
+        status, code = _junk(slug, headers, body, asked_for=asked_for)
     else:
-        code = _stray(slug, found["query"] or "", body)
-    if not code:
+        status, code = _stray(slug, found["query"] or "", body)
+    refused = live.get(status)
+    if refused is None or headers.get("host") != refused.host:
         return None
     address = counted(address_of(headers.get("x-forwarded-for", ""), peer))
     spent = throttle.count_without_asking(Count("refused", address, 60))
     if spent is None:
         return None
-    kept = refused
     if spent > settings.DAYPASS_REFUSALS_PER_ADDRESS:
-        if waiting is None:
+        refused = live.get(429)
+        if refused is None:
             return None
-        kept = waiting
-    refusals.count_alone(slug, code=code, minute=kept.same.minute)
-    return kept.said()
+    refusals.count_alone(slug, code=code, minute=refused.same.minute)
+    return refused.said()
 
 
 def _live(slug: str, door: str, status: int) -> _Kept | None:
@@ -192,40 +220,61 @@ def _headers(text: str) -> Mapping[str, str] | None:
     return headers
 
 
+_NOT_CERTAIN = (0, "")
+_UNSOLICITED = (403, "unsolicited")
+
+
 def _junk(
     slug: str,
     headers: Mapping[str, str],
     body: bytes | bytearray | memoryview,
     *,
     asked_for: bool,
-) -> str:
-    """Why a posted message is refused, "" when that is not certain."""
+) -> tuple[int, str]:
+    """With which status and why a posted message is refused, `_NOT_CERTAIN` when it may not be."""
     if headers.get("content-type") != "application/x-www-form-urlencoded":
-        return ""
+        return _NOT_CERTAIN
     found = _FORM.fullmatch(body)
     if found is None:
-        return ""
-    encoded = bytes(found[1][:_BEGINNING])
+        return _NOT_CERTAIN
     try:
-        message = unquote_to_bytes(encoded.replace(b"+", b" ")).decode("ascii")
+        message = _decoded(bytes(found[1][:_BEGINNING])).decode("ascii")
     except UnicodeDecodeError:
-        return ""
+        return _NOT_CERTAIN
     try:
         claimed = saml.in_response_to(message)
     except SignInRefused as error:
-        return error.code
+        return 403, error.code
     if not claimed:
-        return "unsolicited" if asked_for else ""
-    return "" if saml.is_our_request_id(claimed, slug, purpose="sign-in") else "unsolicited"
+        return _UNSOLICITED if asked_for else _NOT_CERTAIN
+    if not saml.is_our_request_id(claimed, slug, purpose="sign-in"):
+        return _UNSOLICITED
+    return _no_more(slug, claimed, "unsolicited")
 
 
-def _stray(slug: str, query: str, body: bytes | bytearray | memoryview) -> str:
-    """Why an authorization response is refused, "" when that is not certain."""
+def _decoded(encoded: bytes) -> bytes:
+    """Without its form encoding. What base64 needs goes first and all at once: what comes of that begins no escape."""
+    for escape, meant in ((b"+", b" "), (b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"=")):
+        encoded = encoded.replace(escape, meant)
+    return unquote_to_bytes(encoded)
+
+
+def _stray(slug: str, query: str, body: bytes | bytearray | memoryview) -> tuple[int, str]:
+    """With which status and why an authorization response is refused, `_NOT_CERTAIN` when it may not be."""
     if len(body):
-        return ""
+        return _NOT_CERTAIN
     try:
         states = parse_qs(query, keep_blank_values=True, max_num_fields=20).get("state", [""])
     except ValueError:
-        return ""
-    ours = any(saml.is_our_request_id(each, slug, purpose="oidc sign-in") for each in states)
-    return "" if ours else "state_unknown"
+        return _NOT_CERTAIN
+    if not any(saml.is_our_request_id(each, slug, purpose="oidc sign-in") for each in states):
+        return 403, "state_unknown"
+    return _no_more(slug, states[0], "state_unknown") if len(states) == 1 else _NOT_CERTAIN
+
+
+def _no_more(slug: str, answers: str, worn_out: str) -> tuple[int, str]:
+    """What answers a request of ours is refused where that was answered too often, or no more answers are read."""
+    now = time.monotonic()
+    if _worn_out.get(answers, 0.0) > now:
+        return 403, worn_out
+    return (503, "busy") if _shut.get(slug, 0.0) > now else _NOT_CERTAIN

@@ -85,7 +85,10 @@ def _answers_our_request(request: HttpRequest, slug: str) -> bool:
 def _answered_too_often(request: HttpRequest) -> bool:
     answers: str = getattr(request, "answers", "")
     counted = Count("answers-to", answers, 600)
-    return bool(answers) and throttle.count(counted)[0] > ANSWERS_TO_ONE_REQUEST
+    if not answers or throttle.count(counted)[0] <= ANSWERS_TO_ONE_REQUEST:
+        return False
+    early.wear_out(answers)
+    return True
 
 
 def _has_our_state(request: HttpRequest, slug: str) -> bool:
@@ -291,7 +294,7 @@ def _refuse(request: HttpRequest, slug: str, door: str, refusal: _Refusal) -> Ht
         request, provider, code=refusal.code, reason=refusal.reason, proven=False
     )
     wait = recorded.of_address > settings.DAYPASS_REFUSALS_PER_ADDRESS
-    if recorded.shared and refusal.status in (403, 413):
+    if recorded.shared and refusal.status in (403, 413, 503):
         early.mark(
             request.META,
             slug,
@@ -375,11 +378,13 @@ def spend(budget: str, address: str) -> None:
     )
     if narrow:  # what is not read of one sender takes nothing from the others
         throttle.count(Count("answers", budget, 60, by=-1))
-    narrow = narrow or (
-        bad + kept > BAD_OF_PROVIDER
-        and throttle.count(Count("lane", budget, LANE))[0] > LANE_OF_PROVIDER
-    )
-    if narrow or answers > settings.DAYPASS_ANSWERS_PER_PROVIDER:
+    shut = answers > settings.DAYPASS_ANSWERS_PER_PROVIDER
+    if not narrow and bad + kept > BAD_OF_PROVIDER:
+        narrow = throttle.count(Count("lane", budget, LANE))[0] > LANE_OF_PROVIDER
+        shut = shut or narrow
+    if shut:
+        early.shut(budget)
+    if narrow or shut:
         raise SignInRefused(
             code="busy",
             cause="More answers came for this provider than are read, because many before were refused."

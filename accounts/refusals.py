@@ -40,7 +40,7 @@ OF_PROVIDER = 30
 """Refusals at one provider that a process records one by one, in a minute: as many of strangers and as many of people
 who began at Daypass, so that strangers cannot hide these."""
 
-AT_ONCE = 5
+AT_ONCE = 2
 """Strangers' refusals at one provider that a process records one by one within a second: a write is everybody's."""
 
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"

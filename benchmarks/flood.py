@@ -302,7 +302,7 @@ class Run:
     # -- the flood
 
     def flood(self) -> subprocess.Popen[bytes]:
-        """Prepare the messages of a block and start sending them."""
+        """Prepare the messages of a block, and start sending them once all is at hand."""
         messages = self.messages()
         path = self.data / "flood.json"
         path.write_text(
@@ -315,11 +315,18 @@ class Run:
                 }
             )
         )
-        return subprocess.Popen(
+        sender = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.flood", "--generate", str(path)],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        assert sender.stdout is not None
+        assert sender.stdin is not None
+        assert sender.stdout.readline() == READY
+        sender.stdin.write(b"go\n")
+        sender.stdin.flush()
+        return sender
 
     def messages(self) -> list[dict[str, str]]:
         """One second of them is a fair share of each kind; the order is that of the dice."""
@@ -394,6 +401,8 @@ def percentile(values: list[float], share: float) -> float:
 
 # --- The process that sends
 
+READY = b"ready\n"
+
 
 def generate(path: Path) -> None:
     """Send each message at its moment, on two dozen connections, whether or not earlier ones were answered.
@@ -409,6 +418,8 @@ def generate(path: Path) -> None:
     free = deque(open_socket(port) for _ in range(24))
     busy: dict[socket.socket, tuple[bytearray, dict[str, str]]] = {}
     told: Counter[str] = Counter()
+    print(READY.decode(), end="", flush=True)
+    sys.stdin.readline()
     began = time.monotonic()
     until = began + plan["seconds"]
     while (now := time.monotonic()) < until + (5 if busy else 0):

@@ -13,7 +13,7 @@ import pytest
 from django.core.wsgi import get_wsgi_application
 from django.utils import timezone
 
-from accounts import early, refusals, saml, throttle
+from accounts import early, limits, refusals, saml, throttle
 from accounts.models import IdentityProvider
 from accounts.throttle import Count
 from broker.audit.models import AuditEvent
@@ -263,6 +263,88 @@ def test_every_tenth_of_an_address_goes_the_usual_way_and_all_processes_hear_of_
     assert throttle.count(Count("refused", "203.0.113.7", 60, by=0))[0] == throttle.STEP * 2
 
 
+ANSWERS = {
+    "SAML": lambda answers: post(ACS, form(response(answers))),
+    "OpenID Connect": lambda answers: get(f"{CALLBACK}?code=x&state={answers}"),
+}
+REQUESTS = {
+    "SAML": lambda: saml.request_id("acme", purpose="sign-in"),
+    "OpenID Connect": lambda: saml.request_id("globex", purpose="oidc sign-in"),
+}
+
+
+@pytest.mark.parametrize("protocol", ["SAML", "OpenID Connect"])
+def test_answers_to_a_request_that_was_answered_too_often_are_refused_early(
+    saml_row, oidc_row, server, protocol
+):
+    answers = REQUESTS[protocol]()
+    message = ANSWERS[protocol](answers)
+    within_a_minute()
+    for _ in range(limits.ANSWERS_TO_ONE_REQUEST):
+        assert early_said(message) is None
+        server(message)
+    assert early_said(message) is None
+    flooded(server, message)
+
+    said = early_said(message)
+    usual = server(message)
+
+    assert said is not None
+    assert (said[0], said[2]) == (usual[0], usual[2])
+    assert said[0] == 403
+    assert early_said(ANSWERS[protocol](REQUESTS[protocol]())) is None
+
+
+@pytest.mark.parametrize("protocol", ["SAML", "OpenID Connect"])
+def test_while_no_more_answers_of_a_provider_are_read_they_are_refused_early(
+    saml_row, oidc_row, server, settings, monkeypatch, protocol
+):
+    settings.DAYPASS_ANSWERS_PER_PROVIDER = 5
+    within_a_minute()
+
+    def message() -> Raw:
+        return ANSWERS[protocol](REQUESTS[protocol]())
+
+    for _ in range(settings.DAYPASS_ANSWERS_PER_PROVIDER):
+        assert server(message())[0] != 503
+        assert early_said(message()) is None
+    for n in range(refusals.OF_PROVIDER + 2):
+        assert server(ANSWERS[protocol](REQUESTS[protocol]()))[0] in (429, 503), n
+
+    said = early_said(message())
+    usual = server(message())
+
+    assert said is not None
+    status, headers, body = said
+    assert (status, body) == (usual[0], usual[2])
+    assert status == 503
+    assert headers["retry-after"] == str(limits.LANE)
+    other = {"SAML": "OpenID Connect", "OpenID Connect": "SAML"}[protocol]
+    assert early_said(ANSWERS[other](REQUESTS[other]())) is None
+    moment = time.monotonic() + early.SHUT
+    monkeypatch.setattr(early.time, "monotonic", lambda: moment)
+    assert early_said(message()) is None
+
+
+def test_one_address_that_is_slowed_down_shuts_its_provider_to_nobody(saml_row, server):
+    within_a_minute()
+    for _ in range(limits.BAD_OF_ADDRESS + 1):
+        limits.note_bad("acme", "203.0.113.7")
+    flooded(server, post(ACS, JUNK))
+
+    def answer(address: str) -> Raw:
+        sent = form(response(saml.request_id("acme", purpose="sign-in")))
+        return post(ACS, sent, address=address)
+
+    statuses = [
+        server(answer("203.0.113.7"))[0]
+        for _ in range(limits.LANE_OF_ADDRESS + refusals.OF_PROVIDER)
+    ]
+
+    assert statuses[-1] == 503
+    assert early_said(answer("203.0.113.8")) is None
+
+
 def test_what_is_refused_early_is_counted_under_the_number_it_shows(saml_row, server):
     flooded(server, post(ACS, JUNK))
     said = early_said(post(ACS, form(response(MADE_UP))))
@@ -299,7 +381,7 @@ def test_an_encoded_message_is_cut_behind_all_that_is_looked_at():
     for plain in (0, 1, 2, 3, 50, 24_000):
         encoded = whole[:plain] + b"".join(b"%%%02X" % c for c in whole[plain:])
         sent = b"SAMLResponse=" + encoded
-        assert early._junk("acme", kind, sent, asked_for=True) == "unsolicited"
+        assert early._junk("acme", kind, sent, asked_for=True) == (403, "unsolicited")
         assert len(unquote_to_bytes(encoded[: early._BEGINNING])) >= 24_000
 
 
