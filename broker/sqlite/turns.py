@@ -14,8 +14,10 @@ from functools import lru_cache
 
 try:
     import fcntl
-except ImportError:  # not a POSIX system: SQLite's own waiting
-    fcntl = None  # type: ignore[assignment]
+except ImportError:
+    LOCKS_FILES = False  # not a POSIX system: SQLite's own waiting
+else:
+    LOCKS_FILES = True
 
 PATIENCE = 3.0
 """Seconds after which the turn is forgone and SQLite's own waiting, with its own time limit, begins."""
@@ -38,7 +40,7 @@ class Turns:
 
     def take(self) -> bool:
         """Wait for the turn; False when that took too long, and nothing is held."""
-        if fcntl is None:
+        if not LOCKS_FILES:
             return False
         until = time.monotonic() + PATIENCE
         if not self._threads.acquire(timeout=PATIENCE):
