@@ -1,6 +1,6 @@
 """What people at one identity provider notice while another one's doors are flooded: `python -m benchmarks flood`.
 
-Starts Daypass as gunicorn serves it (two processes, SQLite) with two pairs of providers. People come to the first pair
+Starts Daypass as gunicorn serves it (two processes) with two pairs of providers. People come to the first pair
 at random moments, so many a second, whether or not those before them are done, and sign in as a whole: the page, the
 start, the answer, the finish; what the provider does in between is not counted. In every second block a process of its
 own sends the doors of the other pair 200 hostile messages a second. Quiet and flooded blocks alternate in one run,
@@ -35,7 +35,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from benchmarks.load import Connection
-from tests.servers import free_port, start_valkey, wait_for_port
+from tests.servers import free_port, start_postgres, start_valkey, wait_for_port
 
 ROOT = Path(__file__).resolve().parent.parent
 FORM = "application/x-www-form-urlencoded"
@@ -56,6 +56,7 @@ def main() -> None:
         help="of the badly signed, so many a second with a session",
     )
     parser.add_argument("--processes", type=int, default=2, help="of gunicorn")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--arrivals", type=float, default=4, help="sign-ins that begin a second")
     parser.add_argument("--generate", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -65,6 +66,7 @@ def main() -> None:
     data = Path(tempfile.mkdtemp(prefix="daypass-flood-"))
     port = free_port()
     valkey = start_valkey()
+    database = start_postgres().url if arguments.database == "postgresql" else ""
     from tests.accounts.idp_oidc import OidcIdp
 
     oidc = [OidcIdp(), OidcIdp(client_id="other")]
@@ -79,6 +81,7 @@ def main() -> None:
         "DAYPASS_TRUSTED_PROXIES": "1",
         "DAYPASS_PRIVATE_PROVIDERS": " ".join(each.authority for each in oidc),
         "REDIS_URL": valkey.url,
+        "DATABASE_URL": database,
         "DJANGO_SETTINGS_MODULE": "broker.settings",
     }
     os.environ.update(environment)

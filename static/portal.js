@@ -54,7 +54,7 @@
     return days === 1 ? "yesterday" : `${days} days ago`;
   };
   const sameDay = (moment) => moment.toDateString() === new Date().toDateString();
-  const clock = (moment) => moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const clock = (moment) => moment.toLocaleTimeString([], { timeStyle: "short" });
   const exact = (moment) =>
     moment.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
   const set = (element, text) => {
@@ -355,7 +355,7 @@
     if (shortcuts && !shortcuts.open && search()) shortcuts.showModal();
   };
   const shortcutsButton = one("[data-shortcuts]");
-  if (shortcutsButton && search()) {
+  if (shortcutsButton && one("[data-search]") && !document.body.classList.contains("admin")) {
     shortcutsButton.hidden = false;
     shortcutsButton.addEventListener("click", showShortcuts);
   }
