@@ -205,8 +205,16 @@ def toolkit_settings(sp: ServiceProvider, provider: Provider) -> OneLogin_Saml2_
     try:
         return OneLogin_Saml2_Settings(document)
     except OneLogin_Saml2_Error as error:
+        needed = {
+            "entity id": provider.entity_id,
+            "sign-on address": provider.sso_url,
+            "certificate": provider.certificates,
+        }
+        lacking = " and no ".join(name for name, there in needed.items() if not there)
         raise refused(
-            f"The provider's settings are incomplete: {error}", code="provider_misconfigured"
+            f"The provider's settings are incomplete: it has {f'no {lacking}' if lacking else error}.",
+            "Give its metadata in the provider's settings.",
+            code="provider_misconfigured",
         ) from None
 
 

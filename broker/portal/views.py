@@ -105,6 +105,7 @@ def home(request: HttpRequest) -> HttpResponse:
         context["top"] = _top(principal, pinned, now)
     if found.page == 1:
         context |= _relayed(principal, typed, now)
+    context["total"] = found.total + context.get("relayed_total", 0)
     if not is_htmx(request):
         context |= _live(principal, now)
         context["groups"] = principal.groups
@@ -129,7 +130,12 @@ def _relayed(principal: Principal, typed: str, now: datetime) -> dict[str, Any]:
             for word in words
         )
     ]
-    return {**asking, "relayed": rules.grouped(rows), "relayed_from": principal.proof.provider_name}
+    return {
+        **asking,
+        "relayed": rules.grouped(rows),
+        "relayed_total": len(rows),
+        "relayed_from": principal.proof.provider_name,
+    }
 
 
 def _address(typed: str, page: int) -> str:

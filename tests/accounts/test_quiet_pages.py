@@ -119,4 +119,8 @@ def test_a_test_that_cannot_begin_says_why(saml_row, idp):
     answer = browser.post("/sign-in/half/test/", secure=True)
     page = browser.get(answer["Location"], secure=True)
 
-    assert "settings are incomplete" in page.content.decode()
+    text = page.content.decode()
+    assert "has no entity id and no sign-on address and no certificate" in text
+    assert "/sign-in/half/test/" in text
+    half = IdentityProvider.objects.get(slug="half")
+    assert f'href="/admin/accounts/identityprovider/{half.pk}/change/"' in text

@@ -244,6 +244,8 @@ def test_the_list_offers_to_ask_and_then_shows_what_was_named(ada, app, aws, rol
     found = ada.get("/?q=develop", secure=True).content.decode()
     nothing = ada.get("/?q=nothing", secure=True).content.decode()
     assert f"/keys/{role.pk}/" in found and f"/keys/{role.pk}/" not in nothing
+    assert "1 role matches" in found and "No role matches" not in found
+    assert "No role matches" in nothing
 
 
 def test_nobody_is_asked_where_no_role_is_given_so(saml_row, idp, application):
