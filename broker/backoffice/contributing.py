@@ -144,6 +144,8 @@ class Deed:
     run: Callable[[HttpRequest, Any], str]
     available: Callable[[Any], bool] = lambda thing: True
     warn: Callable[[Any], str] | None = None
+    asks: Callable[[Any], str] | None = None
+    """The heading of that page, where the label and the object beside each other are no good one."""
     danger: bool = False
     leaves: bool = False
     """Afterwards there is no page to go back to."""

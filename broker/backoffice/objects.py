@@ -211,7 +211,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
             {
                 **self.admin_site.each_context(request),
                 "opts": self.opts,
-                "title": f"{deed.label}: {thing}",
+                "title": deed.asks(thing) if deed.asks else f"{deed.label}: {thing}",
                 "thing": thing,
                 "thing_url": self.url_of(thing),
                 "label": deed.label,

@@ -73,9 +73,16 @@ def _end(request: HttpRequest, session: Session) -> str:
 
 
 def _end_warning(session: Session) -> str:
+    done = "Daypass ends it on its side and records that you did."
+    if session.expires_at is None:
+        return (
+            f"Nothing was issued yet as far as Daypass knows; {session.person} asked for {session.role}. If AWS issued "
+            f"something all the same, it works until it expires. {done}"
+        )
     return (
-        f"{session.person} holds {session.role} until {exact(session.expires_at) or 'unknown'}. Daypass forgets the "
-        "session and records who ended it."
+        f"{session.person} holds {session.role} until {exact(session.expires_at)}. AWS does not take credentials back: "
+        "what was handed out works until then, unless the role's sessions are revoked in IAM. "
+        f"{done}"
     )
 
 
@@ -95,10 +102,11 @@ class SessionAdmin(DetailAdmin):
     deeds = (
         Deed(
             "end",
-            "End it",
+            "End session",
             _end,
             available=lambda session: session.state in (State.PENDING, State.ACTIVE),
             warn=_end_warning,
+            asks=lambda session: f"End the session {session.session_name}",
             danger=True,
         ),
     )

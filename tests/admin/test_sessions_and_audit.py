@@ -15,6 +15,7 @@ from broker.audit.services import Actor, Subject, record_now
 from broker.audit.tasks import verify_recent, verify_whole
 from broker.audit.triggers import INSTALL, REMOVE
 from broker.sessions.models import Session
+from broker.templatetags.backoffice import exact
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -87,6 +88,20 @@ def test_ending_a_session_says_until_when_the_keys_still_work(admin_client, ada,
     assert "AWS does not take credentials back" in answer.content.decode()
     event = AuditEvent.objects.get(kind=Kind.SESSION_ENDED.value)
     assert event.actor_id == str(ada.pk)
+
+
+def test_it_says_so_before_as_well(admin_client, grace):
+    ends = timezone.now() + timedelta(minutes=30)
+    session = session_of(grace, session_name="grace-9", expires_at=ends)
+    pending = session_of(grace, state="pending")
+
+    url = f"/admin/broker/session/{session.pk}/do/end/"
+    asked = admin_client.get(url).content.decode()
+    nothing_yet = admin_client.get(f"/admin/broker/session/{pending.pk}/do/end/").content.decode()
+
+    assert "<h1>End the session grace-9</h1>" in asked
+    assert f"until {exact(ends)}. AWS does not take credentials back" in asked
+    assert "Nothing was issued yet as far as Daypass knows" in nothing_yet
 
 
 def test_a_session_that_is_over_cannot_be_ended_again(admin_client, grace):
