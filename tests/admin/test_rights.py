@@ -545,6 +545,52 @@ def test_roles_and_groups_are_chosen_by_typing(admin_client, engineers):
     assert [group["text"] for group in groups] == ["engineers (Okta)"]
 
 
+# --- In use or not
+
+
+def test_a_form_switches_nothing_off(admin_client, engineers, grace):
+    account = make.account("Payments", account_id="111122223333")
+    role = make.role("Developer", of=account)
+    mapping, deny = make.mapping(engineers, role), make.deny(person=grace, role=role)
+    forms = (
+        (account, account_form(name="Payments again")),
+        (role, role_form(description="Deploy")),
+        (mapping, mapping_form(engineers, role, note="On call")),
+        (deny, {"person": grace.pk, "role": role.pk, "reason": "On leave"}),
+    )
+    for thing, form in forms:
+        url = f"/admin/broker/{thing._meta.model_name}/{thing.pk}/change/"
+        form.pop("enabled", None)
+
+        page = admin_client.get(url).content.decode()
+        answer = admin_client.post(url, form)
+
+        assert 'name="enabled"' not in page
+        assert "<dt>State</dt>" in page and "Switch off…" in page
+        assert answer.status_code == 302
+        assert type(thing).objects.get(pk=thing.pk).enabled
+    assert [event.data["action"] for event in changed()] == ["changed"] * 4
+
+
+def test_nor_does_a_form_switch_anything_on(admin_client):
+    account = make.account("Payments", account_id="111122223333", enabled=False)
+
+    admin_client.post(
+        f"/admin/broker/awsaccount/{account.pk}/change/", account_form(name="Payments again")
+    )
+
+    account.refresh_from_db()
+    assert (account.name, account.enabled) == ("Payments again", False)
+
+
+def test_a_role_says_that_its_account_is_off(admin_client):
+    role = make.role("Developer", of=make.account("Payments", enabled=False))
+
+    page = admin_client.get(f"/admin/broker/awsrole/{role.pk}/change/").content.decode()
+
+    assert "off</span> with its account" in page
+
+
 # --- Denies
 
 

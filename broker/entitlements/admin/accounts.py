@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -26,7 +27,15 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import services
-from broker.entitlements.admin.common import deeds_of, delete, environment_chip
+from broker.entitlements.admin.common import (
+    SWITCH,
+    as_it_is,
+    deeds_of,
+    delete,
+    environment_chip,
+    only_when_new,
+    without_switch,
+)
 from broker.entitlements.drafts import AccountDraft, EnvironmentDraft
 from broker.entitlements.models import AwsAccount, AwsRole, Environment
 
@@ -184,13 +193,14 @@ class AwsAccountForm(ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
+            only_when_new(self)
             for fixed in ("account_id", "partition"):
                 self.fields[fixed].disabled = True
             self.initial.update({name: getattr(self.instance, name) for name in self.fields})
             self.initial["environment"] = self.instance.environment_id
 
     def write(self) -> AwsAccount:
-        values = dict(self.cleaned_data)
+        values = {**self.cleaned_data, SWITCH: as_it_is(self)}
         values["saml_provider_name"] = values["saml_provider_name"] or "Daypass"
         values["environment"] = values["environment"].pk if values["environment"] else None
         draft = AccountDraft(**values)
@@ -243,6 +253,12 @@ class AwsAccountAdmin(DaypassAdmin):
             .get_queryset(request)
             .annotate(role_count=how_many(AwsRole.objects.all(), "account"))
         )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fieldsets if obj is None else without_switch(self.fieldsets)
+
+    def facts(self, request: HttpRequest, thing: AwsAccount) -> Sequence[tuple[str, Any]]:
+        return (("State", self.state(thing)),)
 
     @admin.display(description="account", ordering="name")
     def account(self, account: AwsAccount) -> str:

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 
 from accounts.models import Person
 from broker.audit.administrators import by
-from broker.backoffice import Deed, plural
+from broker.backoffice import Deed, ServiceForm, plural
 from broker.entitlements import services
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment
 from broker.entitlements.models import Mapping as RoleMapping
@@ -30,6 +30,34 @@ def environment_chip(environment: Environment | None) -> str:
 
 
 # --- On, off, gone
+
+
+SWITCH = "enabled"
+
+
+def only_when_new(form: ServiceForm) -> None:
+    """Whether it is in use is asked when it is added; afterwards its deeds switch it, and say first what that does."""
+    if not form.instance._state.adding:
+        del form.fields[SWITCH]
+
+
+def as_it_is(form: ServiceForm) -> bool:
+    """What the draft says about that."""
+    asked = form.cleaned_data.get(SWITCH) if SWITCH in form.fields else form.instance.enabled
+    return bool(asked)
+
+
+def without_switch(fieldsets: Any) -> list[tuple[str | None, dict[str, Any]]]:
+    """The fieldsets of a form that does not ask it."""
+    kept = []
+    for title, options in fieldsets:
+        rows = [
+            tuple(name for name in ((row,) if isinstance(row, str) else row) if name != SWITCH)
+            for row in options["fields"]
+        ]
+        if any(rows):
+            kept.append((title, {**options, "fields": tuple(filter(None, rows))}))
+    return kept
 
 
 def _switcher(enabled: bool) -> Callable[[HttpRequest, Any], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -23,7 +24,13 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import services
-from broker.entitlements.admin.common import deeds_of
+from broker.entitlements.admin.common import (
+    SWITCH,
+    as_it_is,
+    deeds_of,
+    only_when_new,
+    without_switch,
+)
 from broker.entitlements.admin.mappings import search_in
 from broker.entitlements.drafts import DenyDraft
 from broker.entitlements.models import AwsAccount, AwsRole, Deny
@@ -62,6 +69,7 @@ class DenyForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        only_when_new(self)
         for name in ("group", "person", "role", "account"):
             search_in(self, name, AutocompleteSelect(Deny._meta.get_field(name), admin.site))
         if not self.instance._state.adding:
@@ -76,7 +84,7 @@ class DenyForm(ServiceForm):
             )
 
     def write(self) -> Deny:
-        values = dict(self.cleaned_data)
+        values = {**self.cleaned_data, SWITCH: as_it_is(self)}
         for name in ("group", "person", "role", "account"):
             values[name] = values[name].pk if values[name] else None
         draft = DenyDraft(**values)
@@ -113,6 +121,12 @@ class DenyAdmin(DaypassAdmin):
         ("What", {"fields": (("role", "account"),), "classes": ("no-optional",)}),
         ("Why and how long", {"fields": ("reason", "valid_until", "enabled")}),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fieldsets if obj is None else without_switch(self.fieldsets)
+
+    def facts(self, request: HttpRequest, thing: Deny) -> Sequence[tuple[str, Any]]:
+        return (("State", self.state(thing)),)
 
     @admin.display(description="who")
     def who(self, deny: Deny) -> str:

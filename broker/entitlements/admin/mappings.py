@@ -37,7 +37,14 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import packing, queries, services
-from broker.entitlements.admin.common import ASSERTED, deeds_of
+from broker.entitlements.admin.common import (
+    ASSERTED,
+    SWITCH,
+    as_it_is,
+    deeds_of,
+    only_when_new,
+    without_switch,
+)
 from broker.entitlements.drafts import MappingDraft
 from broker.entitlements.models import AwsRole, Deny, MappingRole
 from broker.entitlements.models import Mapping as RoleMapping
@@ -181,6 +188,7 @@ class MappingForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        only_when_new(self)
         site = admin.site
         search_in(self, "group", AutocompleteSelect(RoleMapping._meta.get_field("group"), site))
         roles = RoleMapping._meta.get_field("roles")
@@ -198,7 +206,7 @@ class MappingForm(ServiceForm):
             self.initial["seen_at"] = self.instance.updated_at.isoformat()
 
     def write(self) -> RoleMapping:
-        values = dict(self.cleaned_data)
+        values = {**self.cleaned_data, SWITCH: as_it_is(self)}
         values["group"] = values["group"].pk
         values["roles"] = tuple(role.pk for role in values["roles"])
         for listed in ("networks", "policy_arns", "transitive_tag_keys"):
@@ -254,7 +262,7 @@ class MappingAdmin(DaypassAdmin):
     form = MappingForm
     ordering = ("group__name", "group__key", "created_at")
     sections: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("Who gets what", {"fields": ("group", "roles", "note")}),
+        ("Who gets what", {"fields": ("group", "roles", ("note", "seen_at"))}),
         (
             "Within which limits",
             {
@@ -277,7 +285,7 @@ class MappingAdmin(DaypassAdmin):
                 "classes": ("collapse", "no-optional"),
             },
         ),
-        ("State", {"fields": ("enabled", "seen_at")}),
+        ("State", {"fields": ("enabled",)}),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -286,7 +294,7 @@ class MappingAdmin(DaypassAdmin):
         Not the attribute `fieldsets`: Django's check refuses roles there, whose links it would not save; services do.
         """
         shown = []
-        for title, options in self.sections:
+        for title, options in self.sections if obj is None else without_switch(self.sections):
             asked = [
                 n for row in options["fields"] for n in ([row] if isinstance(row, str) else row)
             ]
@@ -349,7 +357,7 @@ class MappingAdmin(DaypassAdmin):
         return {**super().page(request, thing), "title": f"Members of {thing.group}"}
 
     def facts(self, request: HttpRequest, thing: RoleMapping) -> Sequence[tuple[str, Any]]:
-        found: list[tuple[str, Any]] = []
+        found: list[tuple[str, Any]] = [("State", self.state(thing))]
         asserted = AwsRole.objects.filter(links__mapping=thing, trust=ASSERTED)
         asserted = asserted.select_related("account")[:20]
         if asserted:

@@ -36,7 +36,15 @@ from broker.backoffice import (
     url_of,
 )
 from broker.entitlements import names, services
-from broker.entitlements.admin.common import Trust, deeds_of, environment_chip
+from broker.entitlements.admin.common import (
+    SWITCH,
+    Trust,
+    as_it_is,
+    deeds_of,
+    environment_chip,
+    only_when_new,
+    without_switch,
+)
 from broker.entitlements.drafts import RoleDraft
 from broker.entitlements.models import AwsRole, Environment, MappingRole
 from broker.entitlements.rules import longest_of
@@ -130,11 +138,12 @@ class AwsRoleForm(RoleFields, ServiceForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
+            only_when_new(self)
             self.fields["arn"].disabled = True
             self.initial.update({name: getattr(self.instance, name) for name in self.fields})
 
     def write(self) -> AwsRole:
-        draft = RoleDraft(**self.cleaned_data)
+        draft = RoleDraft(**{**self.cleaned_data, SWITCH: as_it_is(self)})
         if self.instance._state.adding:
             return services.register_role(draft, **by(self.request))
         return services.update_role(self.instance.pk, draft, **by(self.request))
@@ -224,6 +233,9 @@ class AwsRoleAdmin(DaypassAdmin):
         ("State", {"fields": (("enabled", "sensitive"),)}),
     )
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fieldsets if obj is None else without_switch(self.fieldsets)
+
     def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
         return lookup.startswith("account__id") or super().lookup_allowed(lookup, value, request)
 
@@ -276,7 +288,13 @@ class AwsRoleAdmin(DaypassAdmin):
         return thing.arn
 
     def facts(self, request: HttpRequest, thing: AwsRole) -> Sequence[tuple[str, Any]]:
-        return (("Its sessions are named like", names.example(thing.session_name)),)
+        state = self.state(thing)
+        if thing.enabled and not thing.account.enabled:
+            state = format_html("{} with its account", state)
+        return (
+            ("State", state),
+            ("Its sessions are named like", names.example(thing.session_name)),
+        )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
