@@ -110,6 +110,10 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
         """Label and value of what the object is, for the head of its page."""
         return ()
 
+    def heading(self, thing: Any) -> str:
+        """What stands above its page, and above the pages of its deeds."""
+        return str(thing)
+
     def lead(self, thing: Any) -> str:
         """One sentence under the heading: the state it is in."""
         return ""
@@ -117,7 +121,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
     def page(self, request: HttpRequest, thing: Any) -> dict[str, Any]:
         """What every page about one object shows."""
         return {
-            "title": str(thing),
+            "title": self.heading(thing),
             "subtitle": None,
             "lead": self.lead(thing),
             "facts": self.facts(request, thing),
@@ -194,6 +198,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
         if not deed.available(thing):
             messages.info(request, f"{deed.label}: nothing to do, it is done already.")
             return HttpResponseRedirect(self.url_of(thing))
+        heading = self.heading(thing)
         if request.method == "POST":
             after = self.url_of(thing)
             try:
@@ -211,8 +216,8 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
             {
                 **self.admin_site.each_context(request),
                 "opts": self.opts,
-                "title": deed.asks(thing) if deed.asks else f"{deed.label}: {thing}",
-                "thing": thing,
+                "title": deed.asks(thing) if deed.asks else f"{deed.label}: {heading}",
+                "thing": heading,
                 "thing_url": self.url_of(thing),
                 "label": deed.label,
                 "danger": deed.danger,

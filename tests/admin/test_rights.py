@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import pytest
@@ -543,6 +544,41 @@ def test_roles_and_groups_are_chosen_by_typing(admin_client, engineers):
 
     assert [role["text"] for role in roles] == ["Developer in Payments production"]
     assert [group["text"] for group in groups] == ["engineers (Okta)"]
+
+
+# --- What stands above the pages
+
+
+def headings_of(client, thing, *deeds: str) -> list[str]:
+    base = f"/admin/broker/{thing._meta.model_name}/{thing.pk}/"
+    pages = (client.get(base + page).content.decode() for page in ("change/", *deeds))
+    return [html.unescape(page.partition("<h1>")[2].partition("</h1>")[0]) for page in pages]
+
+
+def test_a_deny_is_headed_by_whom_it_denies_what(admin_client, grace, engineers):
+    role = make.role("Developer", of=make.account("Payments", account_id="111122223333"))
+    deny = make.deny(person=grace, role=role, reason="On leave")
+    wide = make.deny(group=engineers, reason="Frozen")
+    said = "Deny for Grace Hopper (grace): Developer in Payments"
+
+    assert headings_of(admin_client, deny, "do/delete/") == [said, f"Delete: {said}"]
+    assert headings_of(admin_client, wide) == [
+        "Deny for members of engineers (Okta): any role at all"
+    ]
+    url = f"/admin/broker/deny/{deny.pk}/do/delete/"
+    gone = admin_client.post(url, follow=True).content.decode()
+    assert f"{said} is deleted." in gone
+    assert changed()[-1].data["label"] == "On leave"
+
+
+def test_a_mapping_is_headed_by_who_gets_what(admin_client, engineers):
+    account = make.account("Payments", account_id="111122223333")
+    one = make.mapping(engineers, make.role("Developer", of=account), note="On call")
+    more = make.mapping(engineers, make.role("Reader", of=account), make.role("Ops", of=account))
+    said = "engineers (Okta) → Developer in Payments"
+
+    assert headings_of(admin_client, one, "do/off/") == [said, f"Switch off: {said}"]
+    assert headings_of(admin_client, more) == ["engineers (Okta) → 2 roles"]
 
 
 # --- In use or not

@@ -29,6 +29,33 @@ def environment_chip(environment: Environment | None) -> str:
     )
 
 
+# --- How things are called
+
+
+def who_is_denied(deny: Deny) -> str:
+    return f"members of {deny.group}" if deny.group else str(deny.person)
+
+
+def what_is_denied(deny: Deny) -> str:
+    if deny.role:
+        return str(deny.role)
+    return f"any role of {deny.account}" if deny.account else "any role at all"
+
+
+def heading_of(thing: Any) -> str:
+    """What stands above the pages about it: of a deny or a mapping who and what, and not only why."""
+    match thing:
+        case Deny():
+            return f"Deny for {who_is_denied(thing)}: {what_is_denied(thing)}"
+        case RoleMapping():
+            links = thing.links.select_related("role__account")
+            first = list(links[:2])
+            gives = str(first[0].role) if len(first) == 1 else f"{links.count()} roles"
+            return f"{thing.group} → {gives}"
+        case _:
+            return str(thing)
+
+
 # --- On, off, gone
 
 
@@ -63,13 +90,13 @@ def without_switch(fieldsets: Any) -> list[tuple[str | None, dict[str, Any]]]:
 def _switcher(enabled: bool) -> Callable[[HttpRequest, Any], str]:
     def switch(request: HttpRequest, thing: Any) -> str:
         services.switch(thing, enabled, **by(request))
-        return f"{thing} is switched {'on' if enabled else 'off'}."
+        return f"{heading_of(thing)} is switched {'on' if enabled else 'off'}."
 
     return switch
 
 
 def delete(request: HttpRequest, thing: Any) -> str:
-    said = str(thing)
+    said = heading_of(thing)
     services.delete(thing, **by(request))
     return f"{said} is deleted. What it said stays in the audit log."
 

@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.text import capfirst
 
 from accounts.models import DirectoryGroup, Person
 from broker.audit.administrators import by
@@ -28,7 +29,10 @@ from broker.entitlements.admin.common import (
     SWITCH,
     as_it_is,
     deeds_of,
+    heading_of,
     only_when_new,
+    what_is_denied,
+    who_is_denied,
     without_switch,
 )
 from broker.entitlements.admin.mappings import search_in
@@ -114,7 +118,7 @@ class DenyAdmin(DaypassAdmin):
     search_help_text = "Person, group, role, account or reason"
     intro = "A deny beats every mapping."
     empty = "Nobody is denied anything by name."
-    add_title = "Deny"
+    add_title = "Deny somebody a role"
     form = DenyForm
     fieldsets = (
         ("Who", {"fields": (("group", "person"),), "classes": ("no-optional",)}),
@@ -125,18 +129,19 @@ class DenyAdmin(DaypassAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.fieldsets if obj is None else without_switch(self.fieldsets)
 
+    def heading(self, thing: Deny) -> str:
+        return heading_of(thing)
+
     def facts(self, request: HttpRequest, thing: Deny) -> Sequence[tuple[str, Any]]:
         return (("State", self.state(thing)),)
 
     @admin.display(description="who")
     def who(self, deny: Deny) -> str:
-        return f"Members of {deny.group}" if deny.group else str(deny.person)
+        return capfirst(who_is_denied(deny)) if deny.group else who_is_denied(deny)
 
     @admin.display(description="may not use")
     def may_not(self, deny: Deny) -> str:
-        if deny.role:
-            return str(deny.role)
-        return f"any role of {deny.account}" if deny.account else "any role at all"
+        return what_is_denied(deny)
 
     @admin.display(description="until", ordering="valid_until")
     def until(self, deny: Deny) -> str:

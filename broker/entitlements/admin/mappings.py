@@ -42,6 +42,7 @@ from broker.entitlements.admin.common import (
     SWITCH,
     as_it_is,
     deeds_of,
+    heading_of,
     only_when_new,
     without_switch,
 )
@@ -353,8 +354,8 @@ class MappingAdmin(DaypassAdmin):
             return chip("over", "amber")
         return chip("in use", "green")
 
-    def page(self, request: HttpRequest, thing: RoleMapping) -> dict[str, Any]:
-        return {**super().page(request, thing), "title": f"Members of {thing.group}"}
+    def heading(self, thing: RoleMapping) -> str:
+        return heading_of(thing)
 
     def facts(self, request: HttpRequest, thing: RoleMapping) -> Sequence[tuple[str, Any]]:
         found: list[tuple[str, Any]] = [("State", self.state(thing))]
