@@ -146,6 +146,8 @@ class Deed:
     warn: Callable[[Any], str] | None = None
     asks: Callable[[Any], str] | None = None
     """The heading of that page, where the label and the object beside each other are no good one."""
+    blocked: Callable[[Any], str] = lambda thing: ""
+    """Why it cannot be done as long as other things are as they are; that page then says so and has no button."""
     danger: bool = False
     leaves: bool = False
     """Afterwards there is no page to go back to."""

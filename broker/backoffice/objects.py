@@ -221,6 +221,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
                 "thing_url": self.url_of(thing),
                 "label": deed.label,
                 "danger": deed.danger,
+                "blocked": deed.blocked(thing),
                 "warning": deed.warn(thing) if deed.warn else "",
                 "consequences": consequences_of(thing, name),
             },

@@ -452,6 +452,11 @@ def delete(row: Row, *, actor: Actor, address: str = "") -> None:
             with transaction.atomic():
                 kept.delete()
         except (ProtectedError, IntegrityError):
+            if isinstance(kept, Environment):
+                raise BadInput(
+                    "Accounts still use this environment. Move them to another one first.",
+                    code="in_use",
+                ) from None
             raise BadInput(
                 f"Other things still refer to this {_NAMES[type(kept)]}. Switch it off instead, so that "
                 "what happened with it stays readable.",

@@ -10,6 +10,7 @@ import pytest
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment, Mapping
+from broker.sessions.models import Session
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -523,6 +524,61 @@ def test_a_role_that_a_mapping_gives_is_not_deleted(admin_client, engineers):
 
     assert AwsRole.objects.filter(pk=role.pk).exists()
     assert "Mappings still give this role" in answer.content.decode()
+
+
+def test_what_is_in_the_way_of_a_deletion_is_counted_before(admin_client, engineers, grace):
+    production = make.environment("Production")
+    account = make.account("Payments", account_id="111122223333", environment=production)
+    role = make.role("Developer", of=account)
+    mapping = make.mapping(engineers, role)
+    make.deny(person=grace, role=role)
+
+    def asked(thing) -> str:
+        url = f"/admin/broker/{thing._meta.model_name}/{thing.pk}/do/delete/"
+        return admin_client.get(url).content.decode().partition("<h1>")[2]
+
+    said = {thing: asked(thing) for thing in (production, account, role)}
+    links = {
+        production: f'awsaccount/?environment__id__exact={production.pk}">1 AWS account</a> still refers to it.',
+        account: f'awsrole/?account__id__exact={account.pk}">1 AWS role</a> still refers to it.',
+        role: f'mapping/?roles__id__exact={role.pk}">1 mapping</a>',
+    }
+    for thing, link in links.items():
+        assert link in said[thing]
+        assert ">Delete</button>" not in said[thing]
+        target = link.partition('"')[0]
+        assert admin_client.get(f"/admin/broker/{target}").status_code == 200
+    assert "Move it to another one first." in said[production]
+    assert "Take it out of them first, or switch it off." in said[role]
+
+    mapping.delete()
+    role.denies.all().delete()
+    role.delete()
+    assert "No role belongs to it. It is gone for good." in asked(account)
+    assert ">Delete</button>" in asked(account)
+
+
+def test_a_role_that_was_used_stays_and_is_switched_off(admin_client, grace):
+    role = make.role("Developer")
+    Session.objects.create(
+        person=grace, role=role, hand_over="keys", session_name="grace-1", seconds=3600
+    )
+
+    page = admin_client.get(f"/admin/broker/awsrole/{role.pk}/do/delete/").content.decode()
+
+    assert f'session/?role__id__exact={role.pk}">1 session</a> still refers to it.' in page
+    assert "switch it off instead" in page and ">Delete</button>" not in page
+
+
+def test_an_environment_with_accounts_is_not_told_to_be_switched_off(admin_client):
+    production = make.environment("Production")
+    make.account("Payments", environment=production)
+
+    url = f"/admin/broker/environment/{production.pk}/do/delete/"
+    answer = admin_client.post(url, follow=True).content.decode()
+
+    assert Environment.objects.filter(pk=production.pk).exists()
+    assert "Accounts still use this environment." in answer
 
 
 def test_a_mapping_that_is_deleted_stays_in_the_audit(admin_client, engineers):

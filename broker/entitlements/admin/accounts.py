@@ -33,6 +33,7 @@ from broker.entitlements.admin.common import (
     deeds_of,
     delete,
     environment_chip,
+    in_the_way,
     only_when_new,
     without_switch,
 )
@@ -75,7 +76,8 @@ class EnvironmentAdmin(DaypassAdmin):
             "delete",
             "Delete",
             delete,
-            warn=lambda environment: "Only an environment without accounts can be deleted.",
+            warn=lambda environment: "No account uses it. It is gone for good.",
+            blocked=in_the_way,
             danger=True,
             leaves=True,
         ),
@@ -214,7 +216,7 @@ class AwsAccountAdmin(DaypassAdmin):
     deeds = deeds_of(
         "Every role of this account is refused from then on.",
         "The roles of this account can be used again, where mappings give them.",
-        "Only an account without roles can be deleted.",
+        "No role belongs to it. It is gone for good.",
     )
     list_display = ("account", "number", "kind", "region", "roles", "state")
     list_filter = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.db.models import PROTECT, Model
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from accounts.models import Person
 from broker.audit.administrators import by
-from broker.backoffice import Deed, ServiceForm, plural
+from broker.backoffice import Deed, ServiceForm, list_url, plural
 from broker.entitlements import services
 from broker.entitlements.models import AwsAccount, AwsRole, Deny, Environment
 from broker.entitlements.models import Mapping as RoleMapping
@@ -101,6 +102,43 @@ def delete(request: HttpRequest, thing: Any) -> str:
     return f"{said} is deleted. What it said stays in the audit log."
 
 
+def in_the_way(thing: Any) -> str:
+    """What still refers to it, so that it cannot be deleted, with links to their lists; "" for nothing."""
+    found: list[tuple[type[Model], int, str]] = []
+    for relation in thing._meta.related_objects:
+        if relation.many_to_many or relation.on_delete is PROTECT:
+            model = relation.related_model
+            count = model._default_manager.filter(**{relation.field.name: thing}).count()
+            if count:
+                url = list_url(model, **{f"{relation.field.name}__id__exact": thing.pk})
+                found.append((model, count, url))
+    if not found:
+        return ""
+    said = format_html_join(
+        " and ",
+        '<a href="{}">{}</a>',
+        (
+            (
+                url,
+                plural(count, str(model._meta.verbose_name), str(model._meta.verbose_name_plural)),
+            )
+            for model, count, url in found
+        ),
+    )
+    one = sum(count for _, count, _ in found) == 1
+    refer, them = ("refers", "it") if one else ("refer", "them")
+    match thing:
+        case Environment():
+            remedy = f"Move {them} to another one first."
+        case AwsRole() if any(model not in (RoleMapping, Deny) for model, _, _ in found):
+            remedy = "What happened with it has to stay readable: switch it off instead."
+        case AwsRole():
+            remedy = f"Take it out of {them} first, or switch it off."
+        case _:
+            remedy = f"Delete {them} first, or switch it off."
+    return format_html("{} still {} to it. {}", said, refer, remedy)
+
+
 def people_behind(thing: Any) -> str:
     """How many people a switch or a deletion concerns, as far as their groups are known."""
     match thing:
@@ -118,7 +156,7 @@ def people_behind(thing: Any) -> str:
             return "Nobody's rights change."
     count = members.filter(is_active=True).distinct().count()
     if not count:
-        return "Nobody who has signed in so far is concerned."
+        return "This affects nobody who has signed in so far."
     return f"{plural(count, 'person is', 'people are')} concerned. Sessions that are live go on until they end."
 
 
@@ -145,6 +183,7 @@ def deeds_of(off: str, on: str, gone: str) -> tuple[Deed, ...]:
             "Delete",
             delete,
             warn=lambda thing: f"{gone} {people_behind(thing)}",
+            blocked=in_the_way,
             danger=True,
             leaves=True,
         ),

@@ -201,7 +201,7 @@ class AwsRoleAdmin(DaypassAdmin):
     deeds = deeds_of(
         "Nobody gets this role from then on.",
         "This role can be used again, where mappings give it.",
-        "Only a role that no mapping gives and nobody ever used can be deleted.",
+        "No mapping gives it and nobody ever used it. It is gone for good.",
     )
     list_display = ("role", "in_account", "kind", "trusted_by", "longest", "mapped", "state")
     list_filter = (
