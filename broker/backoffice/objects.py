@@ -195,10 +195,13 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
         deed = next((d for d in self.every_deed() if d.name == name), None)
         if thing is None or deed is None or not may_administer(request):
             raise Http404
-        if not deed.available(thing):
-            messages.info(request, f"{deed.label}: nothing to do, it is done already.")
-            return HttpResponseRedirect(self.url_of(thing))
         heading = self.heading(thing)
+        if not deed.available(thing):
+            messages.info(
+                request,
+                f"{heading}: “{deed.label}” is not possible or not needed now. Nothing was changed.",
+            )
+            return HttpResponseRedirect(self.url_of(thing))
         if request.method == "POST":
             after = self.url_of(thing)
             try:

@@ -107,10 +107,11 @@ def test_it_says_so_before_as_well(admin_client, grace):
 def test_a_session_that_is_over_cannot_be_ended_again(admin_client, grace):
     session = session_of(grace, state="expired")
 
-    admin_client.post(f"/admin/broker/session/{session.pk}/do/end/")
+    answer = admin_client.post(f"/admin/broker/session/{session.pk}/do/end/", follow=True)
 
     session.refresh_from_db()
     assert session.state == "expired"
+    assert "is not possible or not needed now. Nothing was changed." in answer.content.decode()
     assert not AuditEvent.objects.filter(kind=Kind.SESSION_ENDED.value).exists()
 
 
