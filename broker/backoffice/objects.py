@@ -133,7 +133,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
                     "confirmed": deed.warn is not None,
                     "danger": deed.danger,
                 }
-                for deed in self.every_deed()
+                for deed in sorted(self.every_deed(), key=lambda one: one.danger)
                 if deed.available(thing)
             ],
         }

@@ -675,6 +675,15 @@ def test_nor_does_a_form_switch_anything_on(admin_client):
     assert (account.name, account.enabled) == ("Payments again", False)
 
 
+def test_what_is_dangerous_stands_behind_what_is_not(admin_client):
+    role = make.role("Developer")
+
+    page = admin_client.get(f"/admin/broker/awsrole/{role.pk}/change/").content.decode()
+    deeds = page.partition("<h1>")[2].partition("<dl")[0]
+
+    assert deeds.index("Try it now") < deeds.index("Switch off…") < deeds.index("Delete…")
+
+
 def test_a_role_says_that_its_account_is_off(admin_client):
     role = make.role("Developer", of=make.account("Payments", enabled=False))
 
