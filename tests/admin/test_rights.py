@@ -129,6 +129,17 @@ def test_an_account_id_stays_what_it_was(admin_client):
     assert (account.account_id, account.name) == ("111122223333", "Payments again")
 
 
+def test_that_nothing_was_saved_stands_above_all_that_is_known(admin_client):
+    account = make.account("Payments", account_id="111122223333")
+
+    answer = admin_client.post(
+        f"/admin/broker/awsaccount/{account.pk}/change/", account_form(region="mars-north-1")
+    )
+    page = answer.content.decode()
+
+    assert page.index("Not saved.") < page.index("<dt>State</dt>") < page.index('id="settings"')
+
+
 # --- Roles
 
 
