@@ -133,7 +133,7 @@ def what_is_new(request: HttpRequest, proposal: ProviderProposal) -> Panel:
         "Before and after",
         "admin/proposal.html",
         shown(proposal),
-        note="Compare the fingerprints with what the provider's administrator tells you, by telephone or in person.",
+        note=_what_to_ask(proposal, "the provider's") if proposal.state == State.OPEN else "",
     )
 
 
@@ -147,8 +147,15 @@ def what_waits(request: HttpRequest, provider: IdentityProvider) -> Panel | None
         "admin/proposal.html",
         shown(proposal),
         note=f"The provider says something new about itself, found on {exact(proposal.found_at)}. Nothing of it is "
-        "believed yet. Compare the fingerprints with what its administrator tells you.",
+        f"believed yet. {_what_to_ask(proposal, 'its')}",
     )
+
+
+def _what_to_ask(proposal: ProviderProposal, whose: str) -> str:
+    """How an administrator finds out whether the provider said it."""
+    if proposal.content.get("keys"):
+        return f"Compare the fingerprints with what {whose} administrator tells you, by telephone or in person."
+    return f"Ask {whose} administrator, by telephone or in person, whether this is right."
 
 
 def shown(proposal: ProviderProposal) -> dict[str, Any]:

@@ -620,10 +620,40 @@ def test_what_waits_is_on_the_first_page_and_on_the_providers_page(admin_client,
             proposal.digest,
         ):
             assert fact in shown
+        assert "Compare the fingerprints" in shown and "<del>" not in shown
     assert page.index("Waits for you") < page.index('id="settings"')
     kept = services.fingerprint(acme.certificates[0])
     assert ">goes<" in page[: page.index(kept)]
     assert ">new<" in page[page.index(kept) :]
+
+
+def test_fingerprints_are_compared_where_there_are_any(admin_client, acme, renewed):
+    keys = ProviderProposal.objects.get()
+    decide(admin_client, keys, "dismiss")
+    url = f"/admin/accounts/providerproposal/{keys.pk}/change/"
+    over = admin_client.get(url).content.decode()
+    other = ProviderProposal.objects.create(
+        provider=acme,
+        content={
+            "protocol": "saml",
+            "facts": {
+                "sso_url": {
+                    "before": "https://idp.example/sso",
+                    "after": "https://elsewhere.example/sso",
+                }
+            },
+        },
+        digest="1" * 64,
+    )
+    addresses = admin_client.get(
+        f"/admin/accounts/providerproposal/{other.pk}/change/"
+    ).content.decode()
+
+    assert "<del>https://idp.example/sso</del>" in over
+    assert "Compare the fingerprints" not in over
+    assert "<del>" not in addresses
+    assert "Compare the fingerprints" not in addresses
+    assert "whether this is right" in addresses
 
 
 def test_exactly_what_was_shown_is_believed(admin_client, ada, acme, renewed):
