@@ -92,9 +92,13 @@ class LiveFilter(admin.SimpleListFilter):
         return queryset
 
 
+WHAT_THEY_CANNOT = (
+    "Their tokens are refused at once, and each has to be let in anew. Keys that they took before work until they "
+    "expire: AWS does not take them back."
+)
 WHAT_IT_CANNOT = (
-    "Its tokens are refused from that moment on, and its client has to be let in anew. Credentials that it took before "
-    "work until they expire: AWS does not take them back."
+    "Its tokens are refused at once, and it has to be let in anew. Keys that it took before work until they expire: "
+    "AWS does not take them back."
 )
 
 
@@ -124,6 +128,17 @@ def _end_all(request: HttpRequest, person: Any) -> str:
     return f"{plural(ended, 'terminal', 'terminals')} of {person} ended."
 
 
+def _end_all_warning(person: Any) -> str:
+    count = _live_of(person).count()
+    which, after = ("the only terminal", WHAT_IT_CANNOT)
+    if count != 1:
+        which, after = (f"all {count} terminals", WHAT_THEY_CANNOT)
+    return (
+        f"This ends {which} of {person}, tokens for scripts included. {after} {person} stays signed in in the browser "
+        "and may let terminals in again."
+    )
+
+
 add_deed(
     "accounts.person",
     Deed(
@@ -131,10 +146,7 @@ add_deed(
         "End terminals",
         _end_all,
         available=lambda person: _live_of(person).exists(),
-        warn=lambda person: (
-            f"{_live_of(person).count()} of {person}, every token for scripts included. {WHAT_IT_CANNOT} {person} "
-            "stays signed in in the browser and may let terminals in again."
-        ),
+        warn=_end_all_warning,
         danger=True,
     ),
 )
@@ -162,10 +174,10 @@ class TerminalAdmin(DetailAdmin):
     deeds = (
         Deed(
             "end",
-            "End it",
+            "End terminal",
             _end,
             available=_is_live,
-            warn=lambda terminal: f"{terminal}, of {terminal.person}. {WHAT_IT_CANNOT}",
+            warn=lambda terminal: f"This ends {terminal} of {terminal.person}. {WHAT_IT_CANNOT}",
             danger=True,
         ),
     )

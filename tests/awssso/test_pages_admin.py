@@ -66,7 +66,9 @@ def test_live_ones_are_told_from_those_that_are_over(desk, terminal, grace):
 def test_an_administrator_ends_one_after_reading_what_it_does(desk, terminal, ada):
     url = f"/admin/broker/terminal/{terminal.pk}/do/end/"
 
-    assert "work until they expire" in text_of(desk.get(url))
+    asked = text_of(desk.get(url))
+    assert f"This ends botocore-client-server of {terminal.person}. Its tokens are refused" in asked
+    assert "work until they expire" in asked
     terminal.refresh_from_db()
     assert terminal.ended_at is None
     desk.post(url)
@@ -82,7 +84,7 @@ def test_an_administrator_ends_all_of_a_person(desk, terminal, grace, ada):
     other = let_in(ada)
     url = f"/admin/accounts/person/{grace.pk}/do/end-terminals/"
 
-    assert "2 of " in text_of(desk.get(url))
+    assert "This ends all 2 terminals of " in text_of(desk.get(url))
     desk.post(url)
 
     assert not Terminal.objects.filter(person=grace, ended_at__isnull=True).exists()
