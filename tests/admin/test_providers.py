@@ -387,7 +387,9 @@ def test_a_provider_is_switched_on_by_its_button(admin_client, idp):
     admin_client.post(f"{ADD}?protocol=saml", saml_form(metadata_xml=idp.metadata))
     provider = IdentityProvider.objects.get(slug="acme")
 
-    admin_client.post(f"/admin/accounts/identityprovider/{provider.pk}/do/enable/")
+    url = f"/admin/accounts/identityprovider/{provider.pk}/do/enable/"
+    assert "<p>It is done at once.</p>" in admin_client.get(url).content.decode()
+    admin_client.post(url)
 
     provider.refresh_from_db()
     assert provider.enabled
