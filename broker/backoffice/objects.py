@@ -269,6 +269,7 @@ class DetailAdmin(DaypassAdmin):
                 **self.admin_site.each_context(request),
                 "opts": self.opts,
                 "original": thing,
+                "list_title": self.list_title,
                 **self.page(request, thing),
             },
         )

@@ -32,6 +32,14 @@ def session_of(person, **fields: object) -> Session:
     )
 
 
+def test_an_event_leads_back_to_the_list_by_its_name(admin_client):
+    event = record_now(Kind.ROLE_REFUSED, subject=Subject("role", "1"))
+
+    page = admin_client.get(f"/admin/broker/auditevent/{event.pk}/change/").content.decode()
+
+    assert '<a href="/admin/broker/auditevent/">Audit log</a>' in page
+
+
 # --- Sessions
 
 
