@@ -55,7 +55,7 @@ class RoleFields(forms.Form):
     """How the broker gets into a role, and what people read about it."""
 
     trust = forms.ChoiceField(
-        label="How Daypass gets in",
+        label="Trust",
         choices=Trust.choices,
         initial=settings.DAYPASS_DEFAULT_TRUST,
         widget=forms.RadioSelect,
