@@ -94,9 +94,13 @@ def fetch_discovery(issuer: str) -> dict[str, Any]:
     if "?" in issuer:
         raise BadInput("The issuer must not have a query.")
     address = issuer.rstrip("/") + "/.well-known/openid-configuration"
-    document = outbound.get_json(
-        address, "The discovery document", origins=frozenset({outbound.origin(issuer)})
-    )
+    try:
+        document = outbound.get_json(
+            address, "The discovery document", origins=frozenset({outbound.origin(issuer)})
+        )
+    except ProviderUnavailable as error:
+        error.remedy = f"Check the issuer: Daypass asked at {address}."
+        raise
     return check_discovery(document, issuer)
 
 

@@ -19,7 +19,7 @@ from accounts.models import (
 )
 from accounts.rules import PRESETS, ClaimMap
 from broker.backoffice import ServiceForm, code_area, code_input
-from broker.errors import BadInput, DaypassError
+from broker.errors import BadInput, DaypassError, ProviderUnavailable
 
 
 class ProviderForm(ClaimMapFields, ServiceForm):
@@ -137,7 +137,10 @@ class ProviderForm(ClaimMapFields, ServiceForm):
         return None
 
     def refused(self, error: DaypassError) -> None:
+        """A provider that does not answer is told by the cause: the sentence for employees would not help."""
         said = " ".join(filter(None, (error.message, error.cause)))
+        if isinstance(error, ProviderUnavailable):
+            said = error.why
         self.add_error(self.at_field(error), said)
 
 

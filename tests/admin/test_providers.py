@@ -219,7 +219,10 @@ def test_an_issuer_that_names_itself_otherwise_is_refused_at_its_field(
 def test_an_issuer_that_does_not_answer_is_told_at_its_field(admin_client, errors_of, web):
     answer = admin_client.post(f"{ADD}?protocol=oidc", oidc_form(issuer=web.url))
 
-    assert "issuer" in errors_of(answer)
+    assert errors_of(answer)["issuer"] == (
+        "The discovery document was answered with HTTP 404. Check the issuer: Daypass asked at "
+        f"{web.url}/.well-known/openid-configuration."
+    )
 
 
 def test_two_providers_cannot_share_a_short_name_or_a_name(admin_client, errors_of, okta, idp):
