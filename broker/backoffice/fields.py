@@ -25,12 +25,14 @@ def code_area(rows: int) -> forms.Textarea:
 
 
 def spoken(seconds: int | None) -> str:
-    """A length of time as people say it: 1 h 30 min. Empty for None."""
+    """A length of time as people say it: 1 h 30 min, and from two days on 90 days. Empty for None."""
     if seconds is None:
         return ""
     hours, rest = divmod(int(seconds), 3600)
     minutes, left = divmod(rest, 60)
+    days, hours = divmod(hours, 24) if hours >= 48 else (0, hours)
     said = [
+        f"{days} days" if days else "",
         f"{hours} h" if hours else "",
         f"{minutes} min" if minutes else "",
         f"{left} s" if left else "",

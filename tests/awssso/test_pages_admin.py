@@ -142,6 +142,18 @@ def test_an_employee_is_not_let_in(terminal, grace):
 # --- What terminals may
 
 
+def test_how_long_a_terminal_lives_is_written_and_answered_in_days(desk):
+    page = "/admin/broker/terminalpolicy/"
+    refused = text_of(desk.post(f"{page}add/", {**ON, "longest_seconds": "91 days"}))
+    desk.post(f"{page}add/", {**ON, "longest_seconds": "2 days 1 h"})
+
+    assert "It has to be from 15 min to 90 days." in refused
+    policy = TerminalPolicy.objects.get()
+    assert policy.longest_seconds == 49 * 3600
+    form = desk.get(f"{page}{policy.pk}/change/").content.decode()
+    assert 'value="2 days 1 h"' in form
+
+
 ON = {"enabled": "on", "device_codes": "on", "script_tokens": "on"}
 
 
