@@ -433,7 +433,7 @@ class TerminalPolicyAdmin(DaypassAdmin):
     add_title = "Add a policy for terminals"
     form = TerminalPolicyForm
     fieldsets = (
-        (None, {"fields": ("provider", "enabled")}),
+        (None, {"fields": ("provider", "enabled"), "classes": ("no-optional",)}),
         ("Device codes", {"fields": ("device_codes", "device_networks")}),
         ("Tokens and time", {"fields": ("script_tokens", "longest_seconds")}),
     )
