@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 from redis.exceptions import RedisError
 
+from broker.entitlements.rules import HandOver, RoleFacts
 from broker.errors import AwsError, BadInput, DaypassError
 from broker.references import new_reference
 from broker.sheets import is_htmx, sheet
@@ -18,8 +19,18 @@ from broker.sheets import is_htmx, sheet
 log = logging.getLogger("daypass.portal")
 
 
-def failure_page(request: HttpRequest, error: DaypassError, reference: str) -> HttpResponse:
-    """A failure that was foreseen: whose side it is on, what to do, and a reference for the administrator."""
+def failure_page(
+    request: HttpRequest,
+    error: DaypassError,
+    reference: str,
+    *,
+    role: RoleFacts | None = None,
+    hand_over: HandOver | None = None,
+) -> HttpResponse:
+    """A failure that was foreseen: whose side it is on, what to do, and a reference for the administrator.
+
+    role, hand_over: what it was about, where that is known and the person may know of it.
+    """
     if not isinstance(error, BadInput):
         log.warning(
             "request failed",
@@ -35,6 +46,8 @@ def failure_page(request: HttpRequest, error: DaypassError, reference: str) -> H
         "portal/failed.html",
         {
             "error": error,
+            "title": _title(error, hand_over),
+            "role": role,
             "by_aws": isinstance(error, AwsError),
             "by_person": isinstance(error, BadInput),
             "reference": "" if isinstance(error, BadInput) else reference,
@@ -42,6 +55,16 @@ def failure_page(request: HttpRequest, error: DaypassError, reference: str) -> H
         },
         status=400 if isinstance(error, BadInput) else 503 if error.retry else 502,
     )
+
+
+def _title(error: DaypassError, hand_over: HandOver | None) -> str:
+    if isinstance(error, AwsError):
+        return "AWS does not answer" if error.retry else "AWS said no"
+    if hand_over == "console":
+        return "The console was not opened"
+    if hand_over == "keys":
+        return "No keys were issued"
+    return "That did not work" if isinstance(error, BadInput) else "Daypass cannot do that"
 
 
 def _again(request: HttpRequest) -> dict[str, object]:

@@ -358,7 +358,8 @@ def console_destination(partition: Partition, *, service: str, region: str) -> s
     """
     if region and not partition.owns_region(region):
         raise BadInput(
-            f"{partition.title} has no region called {region}; one of its regions is {partition.home_region}.",
+            f"{region} is not a region of {partition.title}, to which this account belongs; for example "
+            f"{partition.home_region} is.",
             code="bad_region",
         )
     chosen = next((one for one in SERVICES if one.id == service), None)

@@ -62,9 +62,28 @@ def _answering_failures(view: View) -> View:
             try:
                 return view(request, *args, **named)
             except DaypassError as error:
-                return failure_page(request, error, reference)
+                return failure_page(request, error, reference, **_wanted(request))
 
     return wrapped
+
+
+_HAND_OVERS: dict[str | None, HandOver] = {"open_console": "console", "get_keys": "keys"}
+
+
+def _wanted(request: HttpRequest) -> dict[str, Any]:
+    """The role and the hand-over that failed, where the person may know of that role."""
+    match = request.resolver_match
+    hand_over = _HAND_OVERS.get(match.url_name) if match else None
+    if match is None or hand_over is None:
+        return {}
+    principal, role_id = person_of(request), match.kwargs["role_id"]
+    snapshot = entitlements.load_snapshot(principal, role_id)
+    if snapshot is None:
+        return {}
+    decision = decide(principal, Ask(role_id, hand_over), snapshot, timezone.now())
+    if isinstance(decision, Refused) and not decision.visible:
+        return {}
+    return {"role": snapshot.role, "hand_over": hand_over}
 
 
 # ---- Roles
@@ -431,11 +450,11 @@ def session_end(request: HttpRequest, session_id: UUID) -> HttpResponse:
 
 
 def _valid(form: forms.Form) -> dict[str, Any]:
-    """The cleaned data; raises BadInput naming the first field that cannot be understood."""
+    """The cleaned data; raises BadInput with what is wrong in the first field that cannot be understood."""
     if form.is_valid():
         return form.cleaned_data
-    name, problems = next(iter(form.errors.items()))
-    raise BadInput(f"{name.capitalize()}: {problems[0]}", code="bad_form")
+    problems = next(iter(form.errors.values()))
+    raise BadInput(str(problems[0]), code="bad_form")
 
 
 def _client(request: HttpRequest) -> str:

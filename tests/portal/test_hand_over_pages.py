@@ -71,10 +71,40 @@ def test_the_console_lands_where_the_person_wanted(
 def test_what_cannot_be_understood_issues_nothing(browser, developer, sts_stand_in, fields):
     answer = browser.post(f"/console/{developer.id}/", fields)
 
+    html = answer.content.decode()
     assert answer.status_code == 400
-    assert "evil.example" not in answer.content.decode()
+    assert "evil.example" not in html and "The console was not opened" in html
+    assert f'<a class="button primary" href="/roles/{developer.id}/">Choose again</a>' in html
+    assert "Developer</strong> in Payments production" in html
     assert not Session.objects.exists()
     assert sts_stand_in.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"service": "no-such-service"}, "a console page that Daypass does not know."),
+        ({"region": "EU WEST"}, "That is no region. Write it as AWS does"),
+        ({"service": "s3", "region": "cn-north-1"}, "is not a region of AWS, to which this"),
+        ({"seconds": "12"}, "A session lasts from 15 minutes to 12 hours"),
+        ({"seconds": "soon"}, "A session lasts from 15 minutes to 12 hours"),
+        ({"seconds": "99999"}, "A session lasts from 15 minutes to 12 hours"),
+        ({"destination": "x" * 3000}, "This address is too long: at most 2048 characters."),
+    ],
+)
+def test_what_was_wrong_is_said_in_plain_words(browser, developer, page_text, fields, said):
+    assert said in page_text(browser.post(f"/console/{developer.id}/", fields))
+
+
+@pytest.mark.parametrize("door", ["console", "keys"])
+def test_a_mistake_about_somebody_elses_role_does_not_name_it(browser, door, page_text):
+    theirs = make.role("Treasurer")
+    make.mapping(make.group("treasurers"), theirs)
+
+    answer = browser.post(f"/{door}/{theirs.id}/", {"seconds": "12"})
+
+    assert answer.status_code == 400
+    assert "Treasurer" not in page_text(answer) and "Choose again" not in page_text(answer)
 
 
 def test_a_role_with_the_saml_form_sends_the_browser_to_aws_itself(
@@ -178,7 +208,9 @@ def test_when_aws_refuses_the_page_says_so_and_the_reference_leads_to_the_cause(
     text = page_text(answer)
     assert answer.status_code == 502
     assert "AWS said no" in text and "AccessDenied" in text
-    assert "Trying again does not help" in text
+    assert "Developer in Payments production" in text
+    assert text.count("Trying again will not help.") == 1
+    assert "Ask the people who run AWS access in your company." in text
     assert "canary detail" not in text
     assert audited(reference_on(answer)) == {"role.authorised", "session.failed"}
 
@@ -190,9 +222,11 @@ def test_an_administrator_sees_the_cause_and_the_remedy_at_once(
     ada.save()
     sts_stand_in.will(sts_error("AccessDenied", status=403))
 
-    text = page_text(sign_in(ada).post(f"/keys/{developer.id}/"))
+    answer = sign_in(ada).post(f"/keys/{developer.id}/")
 
+    text = page_text(answer)
     assert "For you as an administrator." in text
+    assert f'href="/admin/find/?q={reference_on(answer)}"' in answer.content.decode()
     assert Session.objects.get().failure[:40] in text
 
 
