@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from broker.entitlements.rules import HandOver, RoleFacts
 from broker.errors import AwsError, BadInput, DaypassError
+from broker.portal.rules import in_steps
 from broker.references import new_reference
 from broker.sheets import is_htmx, sheet
 
@@ -48,6 +49,7 @@ def failure_page(
             "error": error,
             "title": _title(error, hand_over),
             "role": role,
+            "remedy": in_steps(error.remedy),
             "by_aws": isinstance(error, AwsError),
             "by_person": isinstance(error, BadInput),
             "reference": "" if isinstance(error, BadInput) else reference,

@@ -207,6 +207,24 @@ def way_out(refused: Refused, hand_over: Literal["console", "keys"]) -> WayOut:
             return WayOut("ask", "Ask for help", "Only an administrator can change this.")
 
 
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What mends something: what comes first, the steps of "(1) ...; (2) ...", and what follows them."""
+
+    lead: str
+    steps: tuple[str, ...]
+    rest: str
+
+
+def in_steps(text: str) -> Remedy:
+    """Cut a remedy at its numbers; one without numbers is all lead."""
+    lead, *steps = re.split(r"\s*\([1-9]\) ", text)
+    if not steps:
+        return Remedy(text, (), "")
+    last, dot, rest = steps[-1].partition(". ")
+    return Remedy(lead, (*(one.rstrip(";") for one in steps[:-1]), last + dot.strip()), rest)
+
+
 # ---- Rows of the role list
 
 

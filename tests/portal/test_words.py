@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -167,3 +168,23 @@ def test_masked_keys_show_the_key_id_and_no_secret():
 )
 def test_clients_are_named_as_people_know_them(agent, words):
     assert rules.client_in_words(agent) == words
+
+
+def test_a_remedy_is_read_in_steps():
+    remedy = rules.in_steps("Check: (1) the role exists; (2) it trusts. A new role needs a moment.")
+
+    assert remedy == rules.Remedy(
+        "Check:", ("the role exists", "it trusts."), "A new role needs a moment."
+    )
+    assert rules.in_steps("Look at (a) it.") == rules.Remedy("Look at (a) it.", (), "")
+
+
+def test_no_word_of_a_remedy_of_aws_is_lost():
+    from broker.aws import errors
+
+    remedies = [rule.meaning.remedy for rule in errors.RULES]
+    assert any("(1)" in one for one in remedies)
+    for one in remedies:
+        read = rules.in_steps(one)
+        shown = " ".join([read.lead, *read.steps, read.rest])
+        assert re.findall(r"\w+", shown) == re.findall(r"\w+", re.sub(r"\([1-9]\) ", "", one))
