@@ -171,7 +171,7 @@ def read_wanted(request: HttpRequest, now: datetime) -> Wanted:
         raise CannotGoOn(
             "The program wants the answer sent to an address that it did not register.",
             "Nothing was sent there. Daypass answers only to this computer itself (127.0.0.1). If you did not run "
-            "aws sso login yourself just now, close this page.",
+            "`aws sso login` yourself just now, close this page.",
             code="redirect_uri",
         )
     if (
@@ -195,7 +195,7 @@ def read_wanted(request: HttpRequest, now: datetime) -> Wanted:
     return Wanted(registration, redirect_uri, given["state"], given["code_challenge"], here)
 
 
-AGAIN = "Close this page and run aws sso login again. If it happens again, update the AWS CLI."
+AGAIN = "Close this page and run `aws sso login` again. If it happens again, update the AWS CLI."
 
 
 def _registered(client_id: str, now: datetime) -> Registration:
@@ -204,8 +204,8 @@ def _registered(client_id: str, now: datetime) -> Registration:
     except WireError:
         raise CannotGoOn(
             "The program that opened this page is not registered with this Daypass, or no longer.",
-            "In your terminal, stop the command with Ctrl-C and delete the files in ~/.aws/sso/cache (signing out does "
-            "not delete them). Then run aws sso login again.",
+            "In your terminal, stop the command with Ctrl-C and delete the files in `~/.aws/sso/cache` (signing out "
+            "does not delete them). Then run `aws sso login` again.",
             code="client",
         ) from None
 

@@ -69,9 +69,30 @@ def failure(request: HttpRequest, error: DaypassError, reference: str) -> HttpRe
     return sheet(
         request,
         "terminal/failed.html",
-        {"error": error, "reference": "" if by_person else reference},
+        {
+            "error": error,
+            "title": _title(error),
+            "way_on": _WAYS_ON.get(error.code, "terminal"),
+            "reference": "" if by_person else reference,
+        },
         status=400 if by_person else 503 if error.retry else 403,
     )
+
+
+_WAYS_ON = {
+    "ticket": "device",
+    "not_waiting": "device",
+    "terminals_off": "home",
+}
+"""The page to go on with after these failures; after all others it is the list of terminals."""
+
+
+def _title(error: DaypassError) -> str:
+    if error.retry:
+        return "Daypass cannot do that right now"
+    if error.code == "too_many_codes":
+        return "Too many wrong codes"
+    return "That did not work" if isinstance(error, BadInput) else "Not allowed"
 
 
 def asker_of(request: HttpRequest) -> Asker:

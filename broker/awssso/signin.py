@@ -99,7 +99,7 @@ PARAMETERS = (
 )
 
 _STATE = re.compile(r"[A-Za-z0-9._~-]{8,128}", re.ASCII)
-START_ANEW = "Close this page and run aws login again. If it happens again, update the AWS CLI."
+START_ANEW = "Close this page and run `aws login` again. If it happens again, update the AWS CLI."
 
 
 def read_wanted(query: QueryDict) -> Wanted:
@@ -113,13 +113,13 @@ def read_wanted(query: QueryDict) -> Wanted:
     client_id, redirect_uri = given.get("client_id", ""), given.get("redirect_uri", "")
     if client_id not in CLIENTS:
         raise CannotGoOn(
-            "This page is for aws login, and for no other program.", START_ANEW, code="client"
+            "This page is for `aws login`, and for no other program.", START_ANEW, code="client"
         )
     if not _may_answer(client_id, redirect_uri):
         raise CannotGoOn(
             "The program wants the answer sent to an address that is not its own.",
             "Nothing was sent there. Daypass answers only to this computer itself (127.0.0.1) or on its own page. "
-            "If you did not run aws login yourself just now, close this page.",
+            "If you did not run `aws login` yourself just now, close this page.",
             code="redirect_uri",
         )
     state = given.get("state", "")
@@ -162,8 +162,8 @@ def check_policy(provider_id: UUID | None, address: str, flow: str) -> None:
         return
     if not policy.device_codes:
         raise NotAllowed(
-            "Your administrators do not allow sign-in on another computer by a code. Run `aws login` without --remote "
-            "on a computer that has a browser.",
+            "Your administrators do not allow sign-in on another computer by a code. Run `aws login` without "
+            "`--remote` on a computer that has a browser.",
             code="device_codes_off",
         )
     if not rules.in_networks(address, policy.device_networks):

@@ -74,6 +74,22 @@ def clock(at: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def commands(text: str) -> SafeString:
+    """The sentence, with what stands between backticks as `<code>`; everything is escaped."""
+    pieces = str(text).split("`")
+    if len(pieces) % 2 == 0:
+        return format_html("{}", text)
+    return format_html_join(
+        "",
+        "{}{}{}",
+        (
+            (mark_safe("<code>"), piece, mark_safe("</code>")) if inside % 2 else ("", piece, "")
+            for inside, piece in enumerate(pieces)
+        ),
+    )
+
+
+@register.filter
 def words(seconds: int | None) -> str:
     """A length of time in words."""
     return "" if seconds is None else rules.duration_in_words(seconds)

@@ -257,6 +257,7 @@ def test_a_policy_says_no_with_a_reference(browser, developer, page_text):
     assert answer.status_code == 403
     assert "Your administrators do not allow AWS CLIs" in page_text(answer)
     assert "Reference" in page_text(answer)
+    assert 'class="button primary" href="/">Show my roles</a>' in answer.content.decode()
     assert not Terminal.objects.exists()
 
 

@@ -101,6 +101,8 @@ def test_no_uses_the_code_up(browser, developer, waiting, page_text):
     assert DeviceRequest.objects.get().state == "denied"
     again = browser.post("/device", {"ticket": ticket_of(shown), "answer": "yes"})
     assert again.status_code == 400
+    assert "Run the command again for a new code." in page_text(again)
+    assert 'class="button primary" href="/device">Type the code again' in again.content.decode()
     assert not Terminal.objects.exists()
 
 
@@ -185,7 +187,9 @@ def test_guessing_ends_after_a_few_wrong_codes(browser, developer, waiting, page
     answer = browser.post("/device", {"user_code": waiting[0]})
 
     assert answer.status_code == 403
-    assert "Too many wrong codes" in page_text(answer) and "Reference" in page_text(answer)
+    html = answer.content.decode()
+    assert "<title>Too many wrong codes · Daypass" in html and "Reference" in page_text(answer)
+    assert re.search(r"<h1[^>]*>Too many wrong codes</h1>", html)
 
 
 def test_a_ticket_is_of_one_person_in_one_browser(browser, ada, developer, group, waiting):
@@ -212,6 +216,9 @@ def test_administrators_may_switch_codes_off(browser, developer, waiting, page_t
     for answer in (browser.get("/device"), browser.post("/device", {"user_code": waiting[0]})):
         assert answer.status_code == 403
         assert "do not allow sign-in by device code" in page_text(answer)
+        html = answer.content.decode()
+        assert "<title>Not allowed · Daypass" in html
+        assert "<code>aws sso login</code>" in html and "`" not in html
 
 
 def test_administrators_may_name_the_networks(browser, developer, waiting, page_text):

@@ -188,3 +188,11 @@ def test_no_word_of_a_remedy_of_aws_is_lost():
         read = rules.in_steps(one)
         shown = " ".join([read.lead, *read.steps, read.rest])
         assert re.findall(r"\w+", shown) == re.findall(r"\w+", re.sub(r"\([1-9]\) ", "", one))
+
+
+def test_commands_in_a_sentence_are_marked_and_all_of_it_is_escaped():
+    from broker.portal.tags import commands
+
+    assert commands("Run `a <b>` & go.") == "Run <code>a &lt;b&gt;</code> &amp; go."
+    assert commands("One ` alone <i>.") == "One ` alone &lt;i&gt;."
+    assert commands("") == ""

@@ -49,7 +49,7 @@ def allowed(policy: queries.Policy, kind: str, flow: str) -> None:
     if flow == Terminal.Flow.DEVICE and not policy.device_codes:
         raise NotAllowed(
             "Your administrators do not allow sign-in by device code. Sign in with `aws sso login`, without "
-            "--use-device-code, on a computer that has a browser.",
+            "`--use-device-code`, on a computer that has a browser.",
             code="device_codes_off",
         )
 

@@ -212,7 +212,9 @@ def _answer(request_id: UUID, state: DeviceRequest.State, now: datetime) -> Devi
     ).update(state=state)
     if not answered:
         raise BadInput(
-            "This computer does not wait any more: it was answered before, or its ten minutes are over."
+            "This computer does not wait any more: it was answered before, or its ten minutes are over. Run the "
+            "command again for a new code.",
+            code="not_waiting",
         )
     return DeviceRequest.objects.get(pk=request_id)
 
