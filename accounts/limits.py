@@ -51,11 +51,11 @@ LANE_OF_ADDRESS, LANE_OF_PROVIDER = 10, 10
 
 WAIT_A_MINUTE = "Too many attempts from your network. Wait a minute and try again."
 BUSY = "Many sign-ins are coming in at once. Wait a few seconds and try again."
-NOT_SIGNED_IN = "You could not be signed in. Try again. If it happens again, ask for help and give the number below."
+NOT_SIGNED_IN = "Try again. If it happens again, ask for help and give the reference below."
 
 NOT_RELAYED = (
     "Daypass asked your sign-in service what it says to AWS about you, and cannot use the answer. Open the role once "
-    "more. If this happens again, ask for help and give the number below."
+    "more. If this happens again, ask for help and give the reference below."
 )
 
 FORM = "application/x-www-form-urlencoded"

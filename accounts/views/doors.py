@@ -30,15 +30,12 @@ log = logging.getLogger("daypass.accounts")
 LOGIN, TEST = "login", "test"
 
 
-TRY_AGAIN = "Try again. If it happens again, ask for help and give the number below."
-
-
-ASK = "Ask for help and give the number below."
+ASK = "Ask for help and give the reference below."
 
 
 NOT_SIGNED_OUT = (
     "Your sign-in service sent a message to sign you out that Daypass does not accept. Open Daypass: if you are still "
-    "signed in, sign out there. If this happens again, ask for help and give the number below."
+    "signed in, sign out there. If this happens again, ask for help and give the reference below."
 )
 
 
@@ -77,7 +74,7 @@ def problem(
         case SignInRefused() if error.retry:
             message, status = error.message, status or 403
         case _:
-            message, status = f"You could not be signed in. {TRY_AGAIN}", status or 403
+            message, status = limits.NOT_SIGNED_IN, status or 403
     proven = row is not None and code not in (*NOT_PROVEN, *BUSY)
     reference = refusals.record(request, row, code=code, reason=reason, proven=proven).reference
     if code == "failed":

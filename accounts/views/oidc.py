@@ -21,7 +21,7 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import browser, jose, limits, oidc, queries, refusals, saml, services
-from accounts.models import IdentityProvider, Protocol, ProviderSession
+from accounts.models import IdentityProvider, Pinning, Protocol, ProviderSession
 from accounts.provider import callback_url
 from accounts.rules import VerifiedAttributes
 from accounts.services import OneUse
@@ -104,6 +104,16 @@ def _seen(parameters: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
     )
 
 
+NEW_KEYS = (
+    "Your company's sign-in service has just changed its keys. Try again in a moment. If it happens again, ask for "
+    "help and give the reference below."
+)
+NEW_KEYS_WAIT = (
+    "Your company's sign-in service has new keys that an administrator has to confirm. Ask for help and give the "
+    "reference below."
+)
+
+
 def _verified(
     row: IdentityProvider, token: str, expected: oidc.Expected, now: datetime
 ) -> oidc.VerifiedToken:
@@ -120,7 +130,7 @@ def _verified(
         except oidc.UnknownKey as unknown:
             problem = unknown
     raise SignInRefused(
-        "Your company's sign-in service has just changed its keys. Try again in a moment.",
+        NEW_KEYS_WAIT if row.pinning == Pinning.APPROVE else NEW_KEYS,
         code=problem.code,
         retry=True,
         cause=problem.cause,

@@ -531,7 +531,9 @@ def test_a_new_key_waits_and_signs_nobody_in(pinned, op):
     assert len(waiting(pinned).content["keys"]["after"]) == 2
     op.bend_header = lambda header: header.update(kid=attacker.kid)
     op.sign = lambda header, claims, key=None: type(op).sign(op, header, claims, attacker)
-    assert web.oidc_sign_in(web.browser(), op).status_code == 403
+    answer = web.oidc_sign_in(web.browser(), op)
+    assert answer.status_code == 403
+    assert "new keys that an administrator has to confirm" in answer.content.decode()
 
 
 def test_after_a_yes_both_keys_sign_people_in(pinned, op):

@@ -114,7 +114,7 @@ class Administrator:
         """
         expect(refused.get_by_role("heading", name="You are not signed in")).to_be_visible()
         main = refused.get_by_role("main").inner_text()
-        assert "You could not be signed in. Try again." in main
+        assert "Try again. If it happens again" in main
         reference = re.search(r"Reference ([2-9A-Z]{8})", main)[1]
         self.page.goto(f"{self.origin}/admin/find/?q={reference}")
         found = str(self.page.get_by_role("main").inner_text())

@@ -273,7 +273,7 @@ def test_a_new_key_waits_for_the_administrator_where_they_approve(
 ):
     rotating.say(rotate="keeping")
     sign_in(page, desk.origin, POST, "ada")
-    expect(page.get_by_text("has just changed its keys")).to_be_visible()
+    expect(page.get_by_text("new keys that an administrator has to confirm")).to_be_visible()
 
     administrator.believe(POST)
     choose(page, desk.origin, POST)
