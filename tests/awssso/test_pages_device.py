@@ -65,6 +65,7 @@ def test_a_typed_code_shows_which_computer_it_is(browser, developer, waiting, pa
     assert "203.0.113.9" in text and "AWS CLI 2.38.1 on Linux" in text
     assert "If somebody sent you this code, say no" in text
     assert "It is in another network than this browser" in text
+    assert "primary" not in re.search(r"<button[^>]*>Let it in", answer.content.decode())[0]
     assert "1 role in 1 account" in text and "Developer" in text
     assert not Terminal.objects.exists()
 
@@ -74,9 +75,10 @@ def test_the_same_network_is_no_cause_for_alarm(browser, developer, page_text):
     registration, _ = registrations.register({"clientName": "x", "clientType": "public"}, now=now)
     code = services.start_device(registration, Asker("127.0.0.1"), now=now).user_code
 
-    text = page_text(browser.post("/device", {"user_code": code}))
+    answer = browser.post("/device", {"user_code": code})
 
-    assert "another network" not in text
+    assert "another network" not in page_text(answer)
+    assert "primary" in re.search(r"<button[^>]*>Let it in", answer.content.decode())[0]
 
 
 def test_yes_lets_that_computer_in_as_whoever_said_it(browser, ada, developer, waiting, page_text):
