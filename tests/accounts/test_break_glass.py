@@ -91,8 +91,11 @@ def test_with_a_second_factor_the_account_is_a_principal_without_groups(password
     log_in(browser, password)
     enrol(browser)
 
-    principal = browser.get("/", secure=True).wsgi_request.principal
+    home = browser.get("/", secure=True)
 
+    principal = home.wsgi_request.principal
+    assert "The emergency account has no roles" in home.content.decode()
+    assert "Ask the people who run AWS access" not in home.content.decode()
     assert principal.handle == "break-glass"
     assert principal.proof.method == "local"
     assert principal.proof.mfa is True

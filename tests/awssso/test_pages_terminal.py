@@ -252,6 +252,7 @@ def test_administrators_may_switch_all_of_it_off(browser, developer, page_text):
     text = page_text(browser.get("/terminal/"))
 
     assert "Your administrators have switched this off" in text
+    assert "as below" not in text
     assert "Make a token" not in text
 
 

@@ -55,7 +55,7 @@ def sees_no_role(page) -> None:
 
 def sign_out(page) -> None:
     page.locator("header details > summary").last.click()
-    page.get_by_role("button", name="Sign out").click()
+    page.locator("header").get_by_role("button", name="Sign out").click()
 
 
 def is_signed_out(page, origin: str) -> None:

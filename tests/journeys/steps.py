@@ -39,7 +39,7 @@ def role_row(page, account: str, role: str):
 def sign_out(page) -> None:
     """By the menu behind the person's name. Ends on the page that says so."""
     page.locator("header details > summary").last.click()
-    page.get_by_role("button", name="Sign out").click()
+    page.locator("header").get_by_role("button", name="Sign out").click()
     page.get_by_role("heading", name=re.compile("signed out", re.IGNORECASE)).wait_for()
 
 

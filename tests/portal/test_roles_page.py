@@ -78,8 +78,16 @@ def test_without_roles_the_page_says_which_groups_arrived_and_whom_to_ask(browse
 
     assert "You have no AWS roles yet" in text
     assert "you are in 1 group" in text and "developers" in text
-    assert "Ask the people who run AWS access" in text
+    assert "To get roles: Ask the people who run AWS access" in text
     assert "Search accounts" not in text
+    assert browser.get("/").content.decode().count('action="/sign-out/"') == 1  # in the menu
+
+
+def test_who_came_without_groups_can_sign_out_on_the_spot(db, page_text):
+    answer = sign_in(make.person("newcomer")).get("/")
+
+    assert "sign out and in again" in page_text(answer)
+    assert answer.content.decode().count('action="/sign-out/"') == 2
 
 
 def test_a_pasted_console_address_lands_there(browser, developer):
