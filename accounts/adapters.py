@@ -34,6 +34,12 @@ def _account(credentials: Mapping[str, Any]) -> str:
 class AccountAdapter(DefaultAccountAdapter):
     """Local accounts: only the break-glass superuser, and nobody signs up."""
 
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "incorrect_password": "The password is not right.",
+        "too_many_login_attempts": "Too many attempts. Wait five minutes, then try again.",
+        "username_password_mismatch": "Username or password is not right.",
+    }
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
 
@@ -145,6 +151,10 @@ def _rows(provider: str | None) -> list[IdentityProvider]:
 
 class MfaAdapter(DefaultMFAAdapter):
     """The second factor of the break-glass account, sealed at rest."""
+
+    error_messages = DefaultMFAAdapter.error_messages | {
+        "incorrect_code": "That is not the code of this moment. Wait for the next one and type it.",
+    }
 
     def encrypt(self, text: str) -> str:
         return seal(text.encode(), place="second-factor")

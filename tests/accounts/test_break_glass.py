@@ -115,6 +115,7 @@ def test_the_password_alone_is_not_enough_afterwards(password):
     assert browser.get("/", secure=True)["Location"] == "/sign-in/"
     wrong = browser.post(reverse("mfa_authenticate"), {"code": "000000"}, secure=True)
     assert wrong.status_code == 200
+    assert "That is not the code of this moment." in wrong.content.decode()
     assert not web.is_signed_in(browser)
     browser.post(reverse("mfa_authenticate"), {"code": totp(secret, step=1)}, secure=True)
     assert web.is_signed_in(browser)
@@ -169,6 +170,7 @@ def test_a_used_code_does_not_confirm_a_change_either(password):
     answer = other.post(reverse("mfa_reauthenticate"), {"code": code}, secure=True)
 
     assert answer.status_code == 200
+    assert "Confirm that it is you" in answer.content.decode()
     assert answer.context["form"].errors
 
 
@@ -324,6 +326,25 @@ def test_its_pages_can_be_drawn(password, name):
 
     assert page.status_code == 200
     assert "<script>" not in page.content.decode()
+
+
+def test_what_is_wrong_with_a_sign_in_is_said_in_plain_words(password):
+    browser = web.browser()
+
+    said = [log_in(browser, "wrong").content.decode() for _ in range(12)]
+
+    assert "Username or password is not right." in said[0]
+    assert "Too many attempts. Wait five minutes, then try again." in said[-1]
+
+
+def test_a_wrong_password_does_not_confirm_a_change(password):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+
+    answer = browser.post(reverse("account_reauthenticate"), {"password": "wrong"}, secure=True)
+
+    assert "The password is not right." in answer.content.decode()
 
 
 def test_the_sign_in_page_can_be_drawn(db):
