@@ -16,6 +16,7 @@ from allauth.mfa import app_settings
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base import forms
 from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.forms import DeactivateTOTPForm
 from allauth.mfa.totp.internal import auth as totp
 from django.db import transaction
 
@@ -54,6 +55,18 @@ class AuthenticateForm(_Once, forms.AuthenticateForm):
 
 class ReauthenticateForm(_Once, forms.ReauthenticateForm):
     """Before the second factor itself is changed."""
+
+
+class RemoveAppForm(DeactivateTOTPForm):
+    """Before the authenticator app is removed."""
+
+    @property
+    def leaves_none(self) -> bool:
+        """Whether the account has no second factor afterwards: recovery codes alone are none."""
+        keys = Authenticator.objects.filter(
+            user=self.authenticator.user_id, type=Authenticator.Type.WEBAUTHN
+        )
+        return not keys.exists()
 
 
 def _spend(authenticator: Authenticator, code: str) -> None:

@@ -328,6 +328,38 @@ def test_its_pages_can_be_drawn(password, name):
     assert "<script>" not in page.content.decode()
 
 
+def test_before_the_app_goes_it_is_said_what_is_left(password):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+    address = reverse("mfa_deactivate_totp")
+
+    alone = browser.get(address, secure=True).content.decode()
+    Authenticator.objects.create(user=Person.objects.get(), type="webauthn", data={})
+    with_a_key = browser.get(address, secure=True).content.decode()
+
+    assert "the account opens nothing until it has a new second factor" in alone
+    assert "opens nothing until" not in with_a_key
+    assert "Keep it" in alone and "Remove the app" in with_a_key
+    browser.post(address, secure=True)
+    assert not Authenticator.objects.filter(type="totp").exists()
+
+
+def test_new_recovery_codes_end_the_old_ones_and_say_so_before(password):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+    address = reverse("mfa_generate_recovery_codes")
+    old = RecoveryCodes(Authenticator.objects.get(type="recovery_codes")).get_unused_codes()
+
+    page = browser.get(address, secure=True).content.decode()
+
+    assert "The old ones stop working at once: 10 of them are not used yet." in page
+    browser.post(address, secure=True)
+    new = RecoveryCodes(Authenticator.objects.get(type="recovery_codes")).get_unused_codes()
+    assert not set(old) & set(new)
+
+
 def test_what_is_wrong_with_a_sign_in_is_said_in_plain_words(password):
     browser = web.browser()
 
