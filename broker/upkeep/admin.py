@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -115,12 +116,36 @@ def _warn_publish(key: SigningKey) -> str:
     return f"The key that will sign next is published beside this one, which goes on signing.{more}"
 
 
-def _warn_rotate(key: SigningKey) -> str:
+def _too_early_to_sign(key: SigningKey) -> str:
+    situation = queries.situation(Purpose(key.purpose))
+    plan = rules.plan(replace(situation, behind=()))
+    turn = next((step for step in plan if step.kid == key.kid), None)
+    if turn is None:
+        return "It cannot sign yet: another key comes first."
+    early = turn.at > timezone.now()
+    if not (early or turn.obstacles or situation.behind):
+        return ""
+    sentences = [
+        f"It cannot sign yet: AWS has to know it first, until {turn.at:%Y-%m-%d %H:%M} UTC."
+        if early
+        else "It cannot sign yet."
+    ]
+    if situation.behind:
+        have = "has" if len(situation.behind) == 1 else "have"
+        sentences.append(
+            f"{rules.listed(situation.behind)} {have} to be given today's metadata; the commands are on the key's page."
+        )
+    if turn.obstacles:
+        sentences.append(f"In the way: {rules.listed(turn.obstacles)}.")
+    return " ".join(sentences)
+
+
+def _too_early_to_remove(key: SigningKey) -> str:
     plan = queries.plan(Purpose(key.purpose))
     turn = next((step for step in plan if step.kid == key.kid), None)
-    if turn is not None and not turn.obstacles and turn.at <= timezone.now():
-        return "AWS knows this key by now. The one that signs today is retired and stays published for a day."
-    return f"It is too early. {said(turn) if turn else ''}"
+    if turn is None or turn.at <= timezone.now():
+        return ""
+    return f"It cannot be removed yet: it stays published until {turn.at:%Y-%m-%d %H:%M} UTC, for what it signed last."
 
 
 def _warn_revoke(key: SigningKey) -> str:
@@ -140,7 +165,10 @@ DEEDS = (
         "Let it sign now",
         _rotate,
         lambda key: bool(key.state == State.PUBLISHED),
-        _warn_rotate,
+        lambda key: (
+            "AWS knows this key by now. The one that signs today is retired and stays published for a day."
+        ),
+        blocked=_too_early_to_sign,
     ),
     Deed(
         "remove",
@@ -148,6 +176,7 @@ DEEDS = (
         _remove,
         lambda key: bool(key.state == State.RETIRED),
         lambda key: "Nothing that it signed is alive any more once it has been retired for a day.",
+        blocked=_too_early_to_remove,
     ),
     Deed(
         "revoke",

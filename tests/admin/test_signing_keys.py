@@ -68,6 +68,32 @@ def test_a_key_is_published_and_rotated_from_its_page(admin_client, ada):
     ]
 
 
+def test_no_button_is_offered_that_could_not_succeed(admin_client):
+    account = make.account("Payments", account_id="111122223333")
+    make.role("Developer", of=account, trust="saml")
+    waiting = keys.publish_next(SAML, now=timezone.now(), actor=BOB)
+    SigningKey.objects.filter(purpose=OIDC).update(state="retired", retired_at=timezone.now())
+    retired = SigningKey.objects.get(purpose=OIDC)
+    known = waiting.created_at + DAY
+    asked = {
+        name: admin_client.get(f"{LIST}{key.pk}/do/{name}/").content.decode()
+        for name, key in (("rotate", waiting), ("remove", retired))
+    }
+
+    assert f"AWS has to know it first, until {known:%Y-%m-%d %H:%M} UTC." in asked["rotate"]
+    assert "Payments (111122223333) has to be given today" in asked["rotate"]
+    assert f"until {retired.retired_at + DAY:%Y-%m-%d %H:%M} UTC" in asked["remove"]
+    for said in asked.values():
+        assert "Leave it as it is" not in said
+        assert 'class="button primary"' not in said
+    SigningKey.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - 2 * DAY)
+    said = admin_client.get(f"{LIST}{waiting.pk}/do/rotate/").content.decode()
+    assert "It cannot sign yet. Payments (111122223333) has to be given today" in said
+    services.note_uploaded(account.pk, now=timezone.now(), actor=BOB)
+    said = admin_client.get(f"{LIST}{waiting.pk}/do/rotate/").content.decode()
+    assert '<button class="button primary">Let it sign now</button>' in said
+
+
 def test_looking_at_a_confirmation_changes_nothing(admin_client):
     for name in ("publish", "revoke"):
         said = admin_client.get(f"{LIST}{signing().pk}/do/{name}/").content.decode()
