@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts.models import Person
 from broker.audit.administrators import actor_of, by
 from broker.backoffice import (
     NOTHING,
@@ -23,9 +24,11 @@ from broker.backoffice import (
     add_deed,
     attentions,
     chip,
+    consequence,
     contributes,
     health,
     panel,
+    plural,
     url_of,
 )
 from broker.entitlements.models import AwsAccount, AwsRole
@@ -151,10 +154,41 @@ def _too_early_to_remove(key: SigningKey) -> str:
 def _warn_revoke(key: SigningKey) -> str:
     if key.state != State.SIGNING:
         return "It is taken out of everything published, for good. Nothing is signed with it today."
+    until = (
+        "each account is given the new metadata"
+        if key.purpose == Purpose.SAML
+        else "AWS fetches the new key set"
+    )
+    if _nobody_waits(key):
+        return (
+            "Revoke this key only if somebody else may have it. A new one signs at once, and sign-in to AWS stops "
+            f"until {until}. For an ordinary change use “Publish the next key”."
+        )
     return (
-        "For a key that somebody else may have. It stops signing now, the next one signs at once, and where AWS does "
-        "not know that one yet people do not get in: for SAML until the metadata is uploaded to each account, for web "
-        "identity until AWS fetches the key set again. To change a key without a gap, rotate instead."
+        "Revoke this key only if somebody else may have it. The published one signs at once, and where AWS does not "
+        f"know that one yet, sign-in to AWS stops until {until}. For an ordinary change use “Let it sign now” on the "
+        "published one."
+    )
+
+
+@consequence("broker.signingkey", "revoke")
+def behind_revoking(key: SigningKey) -> str:
+    if key.state != State.SIGNING:
+        return ""
+    roles = AwsRole.objects.filter(
+        trust=AwsRole.Trust.SAML if key.purpose == Purpose.SAML else AwsRole.Trust.WEB_IDENTITY,
+        enabled=True,
+        vanished_at=None,
+        account__enabled=True,
+        account__vanished_at=None,
+    )
+    count = roles.count()
+    if not count:
+        return "No role for people trusts this kind of key."
+    people = Person.objects.filter(is_active=True, memberships__group__links__role__in=roles)
+    return (
+        f"Concerned are {plural(roles.values('account').distinct().count(), 'account', 'accounts')}, "
+        f"{plural(count, 'role', 'roles')} and {plural(people.distinct().count(), 'person', 'people')} known so far."
     )
 
 

@@ -105,10 +105,17 @@ def test_looking_at_a_confirmation_changes_nothing(admin_client):
 
 def test_revoking_is_confirmed_with_its_price_and_says_what_to_do_in_each_account(admin_client):
     account = make.account("Payments", account_id="111122223333")
-    make.role("Developer", of=account)
+    role = make.role("Developer", of=account)
+    group = make.group("developers")
+    make.mapping(group, role)
+    make.membership(make.person("carol"), group)
     stolen = signing()
     asked = admin_client.get(f"{LIST}{stolen.pk}/do/revoke/").content.decode()
-    assert "people do not get in" in asked
+    assert "sign-in to AWS stops until AWS fetches the new key set" in asked
+    assert "Concerned are 1 account, 1 role and 1 person known so far." in asked
+    of_the_other = admin_client.get(f"{LIST}{signing('saml').pk}/do/revoke/").content.decode()
+    assert "until each account is given the new metadata" in of_the_other
+    assert "No role for people trusts this kind of key." in of_the_other
 
     said = do(admin_client, stolen, "revoke")
 
