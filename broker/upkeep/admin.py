@@ -287,16 +287,19 @@ class SigningKeyAdmin(DetailAdmin):
 
 @panel("broker.signingkey", position=10)
 def accounts_that_lag(request: HttpRequest, key: SigningKey) -> Panel | None:
-    """Of a SAML key that signs or will: which accounts are not known to hold it, and what to do there."""
+    """Of a SAML key that signs or will: which accounts still need it, and what to do there."""
     if key.purpose != Purpose.SAML or key.state not in (State.SIGNING, State.PUBLISHED):
         return None
+    standings = queries.standings()
     rows = [
         {"standing": standing, "url": url_of(standing.account), "chore": standing.chore}
-        for standing in queries.standings()
+        for standing in standings
         if key in standing.behind
     ]
+    if not rows:
+        return Panel("Accounts that hold it", "admin/key_accounts.html", {"any": bool(standings)})
     return Panel(
-        "Accounts that are not known to hold it",
+        "Accounts that still need it",
         "admin/key_accounts.html",
         {"rows": rows[:100], "more": max(len(rows) - 100, 0)},
         note="Their SAML provider in IAM has to be given today's metadata before this key can sign."

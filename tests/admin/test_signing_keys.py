@@ -143,6 +143,7 @@ def test_a_saml_keys_page_shows_who_lags_and_the_account_says_when_it_is_done(ad
     account = make.account("Payments", account_id="111122223333")
     make.role("Developer", of=account, trust="saml")
     waiting = keys.publish_next(SAML, now=timezone.now() - 2 * DAY, actor=BOB)
+    assert "Accounts that still need it" in page(admin_client, waiting)
     assert "Payments (111122223333)" in page(admin_client, waiting)
     assert "update-saml-provider" in page(admin_client, waiting)
     assert "is not known to hold the key" in do(admin_client, waiting, "rotate")
@@ -152,6 +153,7 @@ def test_a_saml_keys_page_shows_who_lags_and_the_account_says_when_it_is_done(ad
     said = admin_client.post(f"{url}do/saml-uploaded/", follow=True).content.decode()
 
     assert "It holds today" in said
+    assert "Accounts that hold it" in page(admin_client, waiting)
     assert "Every account with SAML roles holds it." in page(admin_client, waiting)
     event = AuditEvent.objects.get(kind="account.saml_keys")
     assert (event.actor, sorted(event.data["after"])) == (
@@ -160,6 +162,13 @@ def test_a_saml_keys_page_shows_who_lags_and_the_account_says_when_it_is_done(ad
     )
     do(admin_client, waiting, "rotate")
     assert signing("saml") == waiting
+
+
+def test_without_saml_roles_no_account_is_said_to_hold_a_key(admin_client):
+    shown = page(admin_client, signing("saml"))
+
+    assert "No account has SAML roles." in shown
+    assert "Every account" not in shown
 
 
 def test_an_account_without_saml_roles_is_not_bothered(admin_client):
