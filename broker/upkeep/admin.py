@@ -381,7 +381,7 @@ add_deed(
     "broker.awsaccount",
     Deed(
         "saml-uploaded",
-        "Its SAML provider is up to date",
+        "I uploaded the metadata",
         _note_uploaded,
         lambda account: _has_saml_roles(account) and queries.standing(account).chore is not None,
         lambda account: (

@@ -149,7 +149,9 @@ def test_a_saml_keys_page_shows_who_lags_and_the_account_says_when_it_is_done(ad
     assert "is not known to hold the key" in do(admin_client, waiting, "rotate")
 
     url = f"/admin/broker/awsaccount/{account.pk}/"
-    assert "update-saml-provider" in admin_client.get(f"{url}change/").content.decode()
+    shown = admin_client.get(f"{url}change/").content.decode()
+    assert "update-saml-provider" in shown
+    assert "I uploaded the metadata…" in shown
     said = admin_client.post(f"{url}do/saml-uploaded/", follow=True).content.decode()
 
     assert "It holds today" in said
