@@ -12,6 +12,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from accounts.models import Person
 from broker.audit.administrators import actor_of, by
@@ -86,12 +87,12 @@ def _next(key: SigningKey) -> str:
 
 def _publish(request: HttpRequest, key: SigningKey) -> str:
     made = keys.publish_next(Purpose(key.purpose), now=timezone.now(), actor=actor_of(request))
-    return f"Published {made.kid}. {_next(made)}"
+    return format_html('Published <a href="{}">{}</a>. {}', url_of(made), made, _next(made))
 
 
 def _rotate(request: HttpRequest, key: SigningKey) -> str:
     signing = services.rotate(Purpose(key.purpose), now=timezone.now(), actor=actor_of(request))
-    return f"{signing.kid} signs now."
+    return f"{signing} signs now."
 
 
 def _remove(request: HttpRequest, key: SigningKey) -> str:

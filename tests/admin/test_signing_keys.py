@@ -51,12 +51,14 @@ def test_the_list_says_what_comes_next_and_when(admin_client, settings):
 
 def test_a_key_is_published_and_rotated_from_its_page(admin_client, ada):
     old = signing()
-    do(admin_client, old, "publish")
+    said = do(admin_client, old, "publish")
     new = SigningKey.objects.get(purpose=OIDC, state="published")
+    assert f'Published <a href="{LIST}{new.pk}/change/">{new}</a>. It' in said
+    assert new.kid not in said
     assert "has to stay published" in do(admin_client, new, "rotate")
     SigningKey.objects.filter(pk=new.pk).update(created_at=timezone.now() - 2 * DAY)
 
-    assert f"{new.kid} signs now." in do(admin_client, new, "rotate")
+    assert f"{new} signs now." in do(admin_client, new, "rotate")
 
     old.refresh_from_db()
     assert (old.state, signing()) == ("retired", new)
