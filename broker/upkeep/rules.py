@@ -180,7 +180,7 @@ def end_sessions(*, role_name: str, account: str, at: datetime) -> Chore:
     document = json.dumps(policy, separators=(",", ":"))
     return Chore(
         account,
-        "Ends the sessions that the stolen key may have opened, and every other one of this role.",
+        f"Ends every session of the role {role_name}, also those that the stolen key may have opened.",
         (
             f"aws iam put-role-policy --role-name {role_name} "
             f"--policy-name AWSRevokeOlderSessions --policy-document '{document}'",

@@ -124,7 +124,8 @@ def test_revoking_is_confirmed_with_its_price_and_says_what_to_do_in_each_accoun
     assert signing() != stolen
     assert "delete-open-id-connect-provider" in said
     assert "AWSRevokeOlderSessions" in said
-    assert "Payments" in said
+    assert said.count("<h3>Payments (111122223333)</h3>") == 1
+    assert "Ends every session of the role Developer" in said
     assert AuditEvent.objects.filter(subject_id=stolen.kid, data__after="revoked").exists()
 
 
