@@ -100,7 +100,12 @@ def test_a_session_that_was_not_me_ends_and_is_told_to_security(
 
     mine.refresh_from_db()
     assert mine.state == ("revoked" if state == "active" else "expired")
-    assert "Your administrators are told" in page_text(answer)
+    text = page_text(answer)
+    assert "Your administrators are told" in text
+    assert ("Whoever opened it can use it in AWS until" in text) == (
+        mine.expires_at > timezone.now()
+    )
+    assert "throw away its keys" not in text
     event = AuditEvent.objects.get(kind="session.disowned")
     assert event.subject_id == str(mine.id)
     assert event.data["session_name"] == mine.session_name
