@@ -54,6 +54,15 @@ def test_a_session_of_a_terminal_names_its_client_and_version(ada, browser, deve
     assert "md/awscrt" not in text
 
 
+def test_a_live_session_can_be_disowned_as_well_as_ended(ada, browser, developer, page_text):
+    session(ada, developer)
+
+    text = page_text(browser.get("/sessions/"))
+
+    assert "End: Developer in" in text
+    assert "Not me?: Developer in" in text
+
+
 def test_nobody_sees_the_sessions_of_somebody_else(ada, browser, developer, page_text):
     other = make.person("eve")
     theirs = session(other, make.role("Treasurer"))
