@@ -367,6 +367,8 @@ def test_the_code_for_another_computer_is_shown_once_and_stands_in_no_address(
     assert answer["Referrer-Policy"] == "no-referrer"
     text = page_text(answer)
     assert "Give this code to nobody." in text and "for 5 min." in text
+    assert "Developer in Payments production Production." in text
+    assert b'data-colour="red" data-production' in answer.content
     shown = html.document_fromstring(answer.content.decode()).xpath("//pre[@data-text]/text()")[0]
     carried = parse_qs(base64.b64decode(shown, validate=True).decode())
     assert carried["state"] == [STATE]

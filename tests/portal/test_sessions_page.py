@@ -88,6 +88,16 @@ def test_ending_says_first_what_cannot_be_called_back(ada, browser, developer, p
     assert mine.state == "active"
 
 
+def test_production_is_marked_where_a_session_is_ended(ada, browser, developer):
+    mine = session(ada, developer)
+    url = f"/sessions/{mine.id}/end/"
+
+    for answer in (browser.get(url), browser.post(url)):
+        html = answer.content.decode()
+        assert 'class="sheet" data-colour="red" data-production' in html
+        assert '<span class="chip solid">Production</span>' in html
+
+
 def test_a_session_ends_by_a_post(ada, browser, developer, page_text):
     mine = session(ada, developer)
 
