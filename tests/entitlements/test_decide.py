@@ -487,7 +487,7 @@ def test_a_device_code_gives_no_sensitive_role_whatever_the_mappings_say(hand_ov
 
     assert isinstance(refused, Refused)
     assert (refused.code, refused.next_step) == ("device_code_not_allowed", NextStep.USE_OTHER_DOOR)
-    assert refused.sentence.startswith("The role Developer is marked as sensitive")
+    assert refused.sentence.startswith("Developer is a sensitive role")
     assert refused.visible
     assert codes(refused) == ["device_code_not_allowed", "mapping_allows"]
 

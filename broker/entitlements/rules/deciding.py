@@ -203,8 +203,8 @@ def _obstacles(
         found.append((Code.NO_MAPPING, sentence, NextStep.ASK_ADMINISTRATOR))
     if role.sensitive and ask.door == "device_code":
         sentence = (
-            f"The role {role.name} is marked as sensitive, and none of these is given to a client that was let in by a "
-            "device code."
+            f"{role.name} is a sensitive role: it is never given to another computer by a code. Use it in the console, "
+            "or run aws login on the computer with this browser."
         )
         found.append((Code.DEVICE_CODE_NOT_ALLOWED, sentence, NextStep.USE_OTHER_DOOR))
     if role.trust in ("relayed_token", "relayed_assertion"):
