@@ -221,7 +221,9 @@ def test_what_is_refused_just_now_says_why_and_leads_to_a_new_sign_in(
     answer = browser.get(asked(f"&role={developer.pk}"))
 
     assert answer.status_code == 403
-    assert "Not as Developer" in page_text(answer)
+    assert "aws login gets no keys for Developer" in page_text(answer)
+    (shown,) = [link for link in links(answer) if link.startswith("/roles/")]
+    assert browser.get(shown).status_code == 200
     (again,) = [link for link in links(answer) if link.startswith("/sign-in/")]
     query = parse_qs(urlsplit(again).query)
     assert query["fresh"] == ["1"]
