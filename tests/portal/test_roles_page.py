@@ -99,6 +99,18 @@ def test_a_pasted_console_address_lands_there(browser, developer):
     assert "Developer" in html
 
 
+@pytest.mark.parametrize(
+    "pasted", ["https://example.com/s3", "arn:aws:iam::999988887777:role/Boss"]
+)
+def test_a_pasted_address_that_no_role_opens_is_not_taken_for_words(
+    browser, developer, page_text, pasted
+):
+    text = page_text(browser.get("/", {"q": pasted}))
+
+    assert "No role of yours opens this" in text
+    assert "Every word" not in text
+
+
 def test_a_pasted_address_of_another_site_is_only_searched_for(browser, developer):
     html = browser.get("/", {"q": "https://console.aws.amazon.com.evil.example/"}).content.decode()
 
