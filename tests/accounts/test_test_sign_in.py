@@ -50,7 +50,15 @@ def test_it_shows_what_arrived_and_what_it_became(staff, idp):
     )
     assert checks["Audience"] == "https://daypass.test/saml/acme/metadata/"
     assert all(seen in page.content.decode() for seen in checks.values())
-    assert "would be accepted" in page.content.decode()
+    assert "This sign-in would be accepted." in page.content.decode()
+
+
+def test_a_sign_in_without_groups_is_no_success(staff, idp):
+    finished = web.post_answer(staff, "acme", idp.answer(begin(staff), name_id="u-7"))
+    page = staff.get(finished["Location"], secure=True).content.decode()
+
+    assert "but brings no groups" in page
+    assert "notice success" not in page
 
 
 def test_it_grants_nothing_and_the_administrator_stays_who_they_are(staff, idp):
