@@ -186,12 +186,13 @@ class DaypassAdminSite(AdminSite):
         hits = [hit for finder in backoffice.finders for hit in finder(text)] if text else []
         if len(hits) == 1:
             return HttpResponseRedirect(hits[0].url)
+        found = "Found" if hits else "Nothing found"
         return render(
             request,
             "admin/find.html",
             {
                 **self.each_context(request),
-                "title": f"Found for “{text}”" if text else "Find",
+                "title": f"{found} for “{text}”" if text else "Find",
                 "text": text,
                 "hits": hits,
             },

@@ -153,7 +153,8 @@ def test_anything_is_found_from_every_page(admin_client, okta, text, found):
 def test_nothing_found_says_what_can_be_looked_for(admin_client):
     page = admin_client.get("/admin/find/", {"q": "no such thing"}).content.decode()
 
-    assert "Nothing is called that" in page
+    assert "Nothing found for “no such thing”" in page
+    assert "Search takes a name" in page
 
 
 def test_the_number_of_queries_does_not_follow_the_number_of_rows(
