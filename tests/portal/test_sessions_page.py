@@ -75,7 +75,10 @@ def test_nobody_sees_the_sessions_of_somebody_else(ada, browser, developer, page
 
 
 def test_without_sessions_the_page_says_when_there_will_be_some(browser, page_text):
-    assert "A session begins when you open a console" in page_text(browser.get("/sessions/"))
+    text = page_text(browser.get("/sessions/"))
+
+    assert "A session begins when you open a console" in text
+    assert "Show my roles" in text
 
 
 def test_ending_says_first_what_cannot_be_called_back(ada, browser, developer, page_text):
