@@ -161,6 +161,8 @@ def test_whoever_has_no_role_is_told_so(page_text):
     text = page_text(sign_in(make.person("grace", at=make.provider("acme"))).get(asked()))
 
     assert "You have no AWS roles yet" in text
+    assert "Show my roles" in text
+    assert "Go on only if" not in text
 
 
 # --- Yes and no
