@@ -93,7 +93,7 @@ def test_choosing_leads_to_a_question_that_names_everything(browser, developer, 
 
     text = page_text(browser.get(choose))
 
-    assert "Let aws login in as Developer?" in text
+    assert "Let aws login work as Developer?" in text
     assert "Payments production 111122223333" in text
     assert "unverified" in text and "at 127.0.0.1" in text
     assert "This is a production account." in text
@@ -137,7 +137,7 @@ def test_two_thousand_roles_are_searched_and_paged(browser, group, page_text):
         assert len(answer.content) < 100_000
     assert [link for link in links(first) if "page=2" in link]
     (choose,) = [link for link in links(found) if "role=" in link]
-    assert "Let aws login in as Role-1234?" in page_text(browser.get(choose))
+    assert "Let aws login work as Role-1234?" in page_text(browser.get(choose))
 
 
 def test_the_search_keeps_what_the_program_asked(browser, developer):
