@@ -98,8 +98,34 @@ def test_a_session_that_somebody_disowned_needs_a_hand(admin_client, okta):
     assert f"/admin/broker/session/{held.id}/change/" in page
 
 
-def test_a_quiet_day_says_so(admin_client):
-    assert "Nothing. Providers answer" in admin_client.get("/admin/").content.decode()
+def test_an_empty_installation_is_not_told_that_all_is_well(emergency):
+    page = sign_in(browser_at_origin(), emergency).get("/admin/").content.decode()
+
+    assert "Providers answer" not in page
+    assert "Nothing to mend so far. Finish the steps above." in page
+    assert page.count(">next</span>") == 1
+    assert page.count(">waiting</span>") == 5
+
+
+def test_a_quiet_day_says_so(admin_client, okta):
+    role = make.role("Developer")
+    grace = make.person("grace", groups=[make.group("engineers", at=okta)])
+    make.mapping(grace.memberships.get().group, role)
+    Session.objects.create(
+        person=grace,
+        role=role,
+        state="active",
+        hand_over="keys",
+        session_name="grace-1",
+        source_identity="grace",
+        seconds=900,
+        issued_at=timezone.now(),
+    )
+
+    page = admin_client.get("/admin/").content.decode()
+
+    assert "Nothing. Providers answer" in page
+    assert "Finish the steps above" not in page
 
 
 def test_rising_refusals_are_told(admin_client):
