@@ -64,6 +64,7 @@ class ServiceProviderKeyAdmin(DetailAdmin):
     list_filter = ("purpose", "state")
     ordering = ("purpose", "state", "-created_at")
     empty = "The signing key is made when the first SAML provider is used, the decryption key when one may encrypt."
+    empty_link = ("admin:accounts_identityprovider_changelist", "See identity providers")
     intro = (
         "With these Daypass signs its requests to SAML providers and opens what they encrypt for it. The private "
         "halves are sealed and never shown."

@@ -95,6 +95,7 @@ class PersonAdmin(DetailAdmin):
     search_help_text = "Name, handle or e-mail"
     ordering = ("handle",)
     empty = "People appear when they sign in for the first time. Nobody has to be entered here."
+    empty_link = ("admin:accounts_identityprovider_changelist", "See identity providers")
     deeds = (
         Deed(
             "deactivate",

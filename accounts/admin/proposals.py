@@ -54,7 +54,7 @@ class ProviderProposalAdmin(DetailAdmin):
     list_filter = ("state",)
     list_select_related = ("provider", "decided_by")
     ordering = ("-found_at",)
-    empty = "Nothing: no provider has said anything new about itself."
+    empty = "No provider has said anything new about itself."
     intro = "New keys and addresses of identity providers. Nothing of them is believed before you say so."
 
     @admin.display(description="provider", ordering="provider__name")

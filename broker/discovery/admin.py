@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
+from django.utils.html import format_html
 
 from broker.audit.administrators import by
 from broker.backoffice import (
@@ -81,7 +82,11 @@ class FindingAdmin(DetailAdmin):
         "Accounts of the organisation, and roles whose trust names this Daypass. Taking one into the catalogue gives "
         "nobody a right yet."
     )
-    empty = "Set a discovery role on the page of an account; once a day it is read, or by manage.py discover."
+    empty = format_html(
+        "Set a discovery role on the page of an account; once a day it is read, or by <code>{}</code>.",
+        "manage.py discover",
+    )
+    empty_link = ("admin:broker_awsaccount_changelist", "Choose an account")
     ordering = ("state", "kind", "account_id", "name")
     deeds = (
         Deed("accept", "Take into the catalogue", _accept, available=_waits),

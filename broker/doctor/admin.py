@@ -166,7 +166,11 @@ class TrustCheckAdmin(DetailAdmin):
     search_help_text = "Role, account or id"
     list_title = "Doctor"
     intro = "What was found when each role was last tried for real."
-    empty = "Press “Try it now” on the page of a role, or run manage.py doctor --all."
+    empty = format_html(
+        "Press “Try it now” on the page of a role, or run <code>{}</code>.",
+        "manage.py doctor --all",
+    )
+    empty_link = ("admin:broker_awsrole_changelist", "Choose a role")
     ordering = ("-at",)
 
     @admin.display(description="role", ordering="role__name")
