@@ -12,7 +12,7 @@ from django.core.checks import CRITICAL, ERROR, WARNING, CheckMessage, Tags, run
 from django.http import HttpRequest
 from django.urls import reverse
 
-from broker.backoffice import Attention, Panel, attentions, contributes, health
+from broker.backoffice import Attention, Panel, attentions, contributes, health, plural
 
 _TAGS = ["daypass", Tags.security]
 _KNOWN = {"security.W008"}
@@ -60,9 +60,11 @@ def failed_checks(request: HttpRequest) -> Iterable[Attention]:
     """Serious findings in a process that is running: what has changed since it started, or was started around them."""
     serious = [message for message in run_checks(tags=["daypass"]) if message.is_serious()]
     if serious:
+        checks = "of Daypass's own checks"
+        failed = plural(len(serious), f"{checks} fails", f"{checks} fail")
         yield Attention(
             "wrong",
-            f"{len(serious)} of Daypass's own checks fail. {serious[0].msg}",
+            f"{failed}. {serious[0].msg}",
             reverse("admin:health"),
             "See the checks",
         )

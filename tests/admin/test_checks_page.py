@@ -26,7 +26,7 @@ def test_what_is_found_is_shown_with_its_id_and_what_to_do(admin_client, setting
     assert "daypass.E030" in page
     assert "SESSION_COOKIE_SAMESITE is &#x27;None&#x27;" in page
     assert "Otherwise" in page
-    assert "1 of Daypass&#x27;s own checks fail" in first
+    assert "1 of Daypass&#x27;s own checks fails." in first
 
 
 def test_a_library_that_talks_is_told_while_it_does(admin_client):
