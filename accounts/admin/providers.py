@@ -160,9 +160,10 @@ class IdentityProviderAdmin(DaypassAdmin):
 
     @admin.display(description="state", ordering="enabled")
     def state(self, provider: IdentityProvider) -> str:
-        if provider.refresh_problem:
-            return chip("does not answer", "red")
-        return chip("on", "green") if provider.enabled else chip("off", "grey")
+        state = chip("on", "green") if provider.enabled else chip("off", "grey")
+        if not provider.refresh_problem:
+            return state
+        return format_html("{} {}", state, chip("refresh fails", "red"))
 
     @admin.display(description="known as")
     def where(self, provider: IdentityProvider) -> str:
@@ -332,8 +333,13 @@ class IdentityProviderAdmin(DaypassAdmin):
         if not services.refreshable(thing):
             return [*told, ("Refreshed", "never: its metadata was entered by hand")]
         told += [
-            ("Refreshed", exact(thing.refreshed_at) or "not yet"),
-            ("Next time", exact(thing.refresh_due_at) if thing.enabled else "when it is on"),
+            ("Last good refresh", exact(thing.refreshed_at) or "none yet"),
+            (
+                "Next refresh",
+                exact(thing.refresh_due_at) or "not planned"
+                if thing.enabled
+                else "after it is switched on",
+            ),
         ]
         if thing.refresh_problem:
             told.append(("Last problem", thing.refresh_problem))
@@ -563,7 +569,7 @@ def connect_a_provider(request: HttpRequest) -> Step:
             10,
             "Connect the company's identity provider",
             "wrong" if broken else "done",
-            "It does not answer." if broken else ", ".join(str(p) for p in on),
+            "It could not be refreshed." if broken else ", ".join(str(p) for p in on),
             url_of(on[0]),
             "See it" if broken else "",
         )

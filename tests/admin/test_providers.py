@@ -429,7 +429,13 @@ def test_a_refresh_that_fails_is_told_with_its_reason(admin_client, keycloak, we
     answer = admin_client.post(f"/admin/accounts/identityprovider/{keycloak.pk}/do/refresh/")
 
     assert "The worker asks Keycloak now" in said_in(answer)
-    assert "The last refresh failed: " in page_of(admin_client, keycloak)
+    stands = page_of(admin_client, keycloak)
+    assert "The last refresh failed: " in stands
+    assert "refresh fails" in stands
+    assert "after it is switched on" in stands
+    listed = admin_client.get("/admin/accounts/identityprovider/").content.decode()
+    assert ">off</span>" in listed
+    assert "refresh fails" in listed
     page = admin_client.get("/admin/").content.decode()
     assert (
         "Keycloak could not be refreshed" not in page
