@@ -31,7 +31,6 @@ from broker.backoffice import (
     Hit,
     Panel,
     attentions,
-    chip,
     contributes,
     figures,
     finders,
@@ -225,9 +224,7 @@ class AuditEventAdmin(DetailAdmin):
 
     @admin.display(description="what happened")
     def what(self, event: AuditEvent) -> str:
-        if event.kind not in _BAD:
-            return what_happened(event)
-        return format_html("{} {}", in_words(event.kind), chip("no", "red"))
+        return what_happened(event)
 
     @admin.display(description="when", ordering="seq")
     def when(self, event: AuditEvent) -> str:
@@ -381,7 +378,6 @@ def recent_events(subject_id: str, *, actor: bool = False) -> list[dict[str, Any
             "event": event,
             "words": what_happened(event),
             "url": url_of(event),
-            "bad": event.kind in _BAD,
         }
         for event in AuditEvent.objects.filter(where).order_by("-seq")[:8]
     ]

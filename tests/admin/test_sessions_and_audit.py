@@ -207,6 +207,16 @@ def test_an_event_is_shown_as_text_whatever_is_in_it(admin_client):
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_what_was_refused_is_said_once_and_what_is_not_verified_too(admin_client, refusal):
+    page = admin_client.get("/admin/broker/auditevent/").content.decode()
+    row = next(one for one in page.split("<tr") if "7KX4M2Q9" in one)
+
+    assert "Role refused" in row
+    assert "chip" not in row
+    assert page.count("Not verified") == 1
+    assert "not verified yet" not in page
+
+
 def test_every_kind_of_event_has_words():
     assert set(WORDS) == {kind.value for kind in Kind}
 
