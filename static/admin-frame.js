@@ -89,6 +89,12 @@
   if (live && form) {
     let waiting = 0;
     let latest = 0;
+    const sayFailed = () => {
+      const said = document.createElement("p");
+      said.className = "soft";
+      said.textContent = "This could not be worked out just now. Nothing was saved.";
+      live.replaceChildren(...live.querySelectorAll("h2"), said);
+    };
     const refresh = async () => {
       const mine = ++latest;
       live.setAttribute("aria-busy", "true");
@@ -100,7 +106,11 @@
         });
         const text = await answer.text();
         if (mine !== latest) return;
-        if (answer.ok) live.innerHTML = text;
+        // Whoever is signed out by now is led to another page, which does not belong here.
+        if (answer.ok && !answer.redirected) live.innerHTML = text;
+        else sayFailed();
+      } catch {
+        if (mine === latest) sayFailed();
       } finally {
         if (mine === latest) live.removeAttribute("aria-busy");
       }
