@@ -23,7 +23,7 @@ _DEMANDED = (
     exactly(
         "AUTHENTICATION_BACKENDS",
         ["accounts.backends.PersonBackend"],
-        "another backend would open accounts by a password or an e-mail address.",
+        "another backend would open accounts by a password or an email address.",
     ),
     exactly("ACCOUNT_ADAPTER", "accounts.adapters.AccountAdapter", "anybody could sign up."),
     exactly(
@@ -37,14 +37,14 @@ _DEMANDED = (
     exactly(
         "SOCIALACCOUNT_EMAIL_AUTHENTICATION",
         False,
-        "a provider could sign in anybody by stating their e-mail address.",
+        "a provider could sign in anybody by stating their email address.",
     ),
     exactly(
         "SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT",
         False,
-        "a provider could take over an account by stating its e-mail address.",
+        "a provider could take over an account by stating its email address.",
     ),
-    exactly("SOCIALACCOUNT_QUERY_EMAIL", False, "e-mail addresses would be asked for and kept."),
+    exactly("SOCIALACCOUNT_QUERY_EMAIL", False, "email addresses would be asked for and kept."),
     exactly(
         "SOCIALACCOUNT_LOGIN_ON_GET", False, "a link on any page could begin somebody's sign-in."
     ),
@@ -58,7 +58,7 @@ _DEMANDED = (
         "whoever finds an open browser could change the break-glass account's second factor.",
     ),
     exactly("ACCOUNT_LOGOUT_ON_GET", False, "a picture on any page could sign people out."),
-    unset("ACCOUNT_LOGIN_BY_CODE_ENABLED", "a code by e-mail would open the break-glass account."),
+    unset("ACCOUNT_LOGIN_BY_CODE_ENABLED", "a code by email would open the break-glass account."),
     unset("ACCOUNT_SIGNUP_FORM_CLASS", "there would be a way to sign up."),
     Demand(
         "ACCOUNT_RATE_LIMITS",

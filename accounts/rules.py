@@ -566,7 +566,7 @@ HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{1,31}")
 
 
 def handle_stem(*, username: str, email: str, name: str) -> str:
-    """A readable beginning for a handle, from the first of user name, e-mail and name that yields one."""
+    """A readable beginning for a handle, from the first of user name, email and name that yields one."""
     for source in (username.partition("@")[0], email.partition("@")[0], name):
         # backslash: Windows writes DOMAIN\user
         plain = unicodedata.normalize("NFKD", source.rpartition("\\")[2])

@@ -65,7 +65,7 @@ class ClaimMapFields(forms.Form):
         label="Full name", help_text="For people to read. For example displayName."
     )
     map_email = PathField(
-        label="E-mail",
+        label="Email",
         help_text="For people to read; nobody is ever recognised by it. For example mail.",
     )
     map_groups = PathField(

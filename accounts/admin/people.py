@@ -92,7 +92,7 @@ class PersonAdmin(DetailAdmin):
     )
     list_select_related = ("provider",)
     search_fields = ("handle__istartswith", "name", "email__istartswith")
-    search_help_text = "Name, handle or e-mail"
+    search_help_text = "Name, handle or email"
     ordering = ("handle",)
     empty = "People appear when they sign in for the first time. Nobody has to be entered here."
     empty_link = ("admin:accounts_identityprovider_changelist", "See identity providers")
@@ -159,7 +159,7 @@ class PersonAdmin(DetailAdmin):
             ("State", self.state(thing)),
             ("Name", thing.name or NOTHING),
             ("Handle", thing.handle),
-            ("E-mail", thing.email or NOTHING),
+            ("Email", thing.email or NOTHING),
             (
                 "Vouched for by",
                 link_to(provider) if provider else "nobody: the local emergency account",

@@ -60,7 +60,7 @@ def sign_in(
 ) -> Admission:
     """Let in the person that a verified message is about, with the groups it says; all of it or nothing.
 
-    A person is (provider, subject) and nobody else, whatever their e-mail address. Raises SignInRefused.
+    A person is (provider, subject) and nobody else, whatever their email address. Raises SignInRefused.
     """
     with transaction.atomic():
         provider = IdentityProvider.objects.get(pk=provider_id)

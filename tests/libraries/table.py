@@ -8,14 +8,14 @@ from __future__ import annotations
 
 OVERRIDDEN_BY: dict[str, str] = {
     "accounts.adapters.AccountAdapter": "nobody signs up, no mail is sent, addresses come from our own proxies only.",
-    "accounts.adapters.SocialAccountAdapter": "providers are our rows, nobody is linked by e-mail or signed up, and "
+    "accounts.adapters.SocialAccountAdapter": "providers are our rows, nobody is linked by email or signed up, and "
     "only whom services.sign_in admitted is signed in.",
     "accounts.adapters.MfaAdapter": "the break-glass account's second factor is sealed at rest.",
     "accounts.backends.PersonBackend": "a password opens the break-glass account and no other; who is switched off "
     "is not loaded.",
     "accounts.provider.OidcProvider": "the authorization request is all ours, and allauth's own flow is out of reach.",
     "accounts.provider.SamlProvider": "the request's id is ours and is what the state is kept under.",
-    "accounts.provider._Verified": "a verified sign-in is who it is and nothing else: no e-mail, no extra data.",
+    "accounts.provider._Verified": "a verified sign-in is who it is and nothing else: no email, no extra data.",
     "accounts.second_factor._Once": "a code is taken once, and the database says so.",
     "broker.cache.ForgetfulCache": "a cache that is away is an empty one; the break-glass account opens without it.",
     "accounts.saml._Sender": "a signed request carries no empty RelayState, which not every provider verifies.",
