@@ -159,11 +159,14 @@ class SessionAdmin(DetailAdmin):
             ("State", state_chip(thing)),
             ("Who", link_to(thing.person)),
             ("Role", link_to(thing.role)),
-            ("By mapping", link_to(thing.mapping) if thing.mapping else "gone since"),
+            ("By mapping", link_to(thing.mapping) if thing.mapping else "none now"),
             ("Handed over as", thing.get_hand_over_display()),
             ("Asked", exact(thing.requested_at)),
             ("For", spoken(thing.seconds)),
-            ("Issued", exact(thing.issued_at) or "not"),
+            (
+                "Issued",
+                exact(thing.issued_at) or ("not yet" if thing.state == State.PENDING else "never"),
+            ),
             (
                 "Ends" if thing.state == State.ACTIVE else "Ended",
                 exact(thing.ended_at or thing.expires_at) or NOTHING,

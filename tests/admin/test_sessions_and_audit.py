@@ -73,6 +73,16 @@ def test_sessions_are_filtered_and_found(admin_client, grace, okta):
     assert "grace-one" in by_person and "linus-one" not in by_person
 
 
+@pytest.mark.parametrize(("state", "issued"), [("pending", "not yet"), ("failed", "never")])
+def test_a_session_tells_whether_it_may_still_be_issued(admin_client, grace, state, issued):
+    session = session_of(grace, state=state)
+
+    page = admin_client.get(f"/admin/broker/session/{session.pk}/change/").content.decode()
+
+    assert f"<dt>Issued</dt><dd>{issued}</dd>" in page
+    assert "<dt>By mapping</dt><dd>none now</dd>" in page
+
+
 def test_the_pages_of_a_person_and_a_role_lead_to_all_their_sessions(admin_client, grace, okta):
     mine = session_of(grace, session_name="grace-one")
     session_of(make.person("linus", at=okta), session_name="linus-one")

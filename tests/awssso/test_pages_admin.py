@@ -102,6 +102,13 @@ def test_the_page_of_a_person_shows_their_terminals(desk, terminal, grace):
     assert "1 terminal of theirs gets nothing any more" in warned
 
 
+def test_a_terminal_that_nobody_used_says_so_on_the_page_of_its_person(desk, terminal, grace):
+    page = desk.get(f"/admin/accounts/person/{grace.pk}/change/").content.decode()
+    row = page.split(f"/admin/broker/terminal/{terminal.pk}/change/")[1].split("</tr>")[0]
+
+    assert '<td class="nowrap">never</td>' in row
+
+
 def test_what_somebody_disowned_stands_on_the_first_page(desk, terminal, grace):
     theirs = sign_in(browser_at_origin(), grace)
     theirs.post(f"/terminal/{terminal.pk}/end/", {"not_me": "1"})
