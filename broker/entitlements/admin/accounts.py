@@ -47,11 +47,13 @@ class EnvironmentForm(ServiceForm):
     name = forms.CharField(max_length=40, help_text="For example Production.")
     colour = forms.ChoiceField(choices=Environment.Colour.choices)
     production = forms.BooleanField(
-        label="Production",
+        label="These are production accounts",
         required=False,
         help_text="Marked unmistakably wherever its roles appear.",
     )
-    position = forms.IntegerField(label="Place in lists", min_value=0, max_value=999, initial=0)
+    position = forms.IntegerField(
+        label="Position", min_value=0, max_value=999, initial=0, help_text="Smaller numbers first."
+    )
 
     class Meta:
         model = Environment
