@@ -17,7 +17,7 @@ COLOURS = {Passage.PASSES: "green", Passage.DROPPED: "red", Passage.UNKNOWN: "am
 def header_health(request: HttpRequest) -> Panel:
     seen = last()
     return Panel(
-        "The header of AWS's clients",
+        "Sign-in of the AWS CLI through your proxy",
         "admin/header_test.html",
         {
             "seen": seen,
@@ -25,7 +25,9 @@ def header_health(request: HttpRequest) -> Panel:
             "dropped": Passage.DROPPED,
             "colour": COLOURS[seen.passage] if seen else "",
         },
-        note="Daypass asks itself at its own public address, after a start and once a day. "
+        note="The CLI and the SDKs bring their token in a header that some proxies drop; people are then told, right "
+        "after they signed in, that their sign-in has expired. "
+        "Daypass asks itself at its own public address, after a start and once a day. "
         "manage.py check_terminal does it now.",
     )
 

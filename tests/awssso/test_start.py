@@ -392,7 +392,7 @@ def test_administrators_are_told(fronted, settings):
     first, health = (admin.get(page, secure=True) for page in ("/admin/", "/admin/health/"))
 
     assert "is dropped on the way to Daypass" in first.content.decode()
-    assert "The header of AWS" in health.content.decode()
+    assert "Sign-in of the AWS CLI through your proxy" in health.content.decode()
     assert "docs/operations.md" in health.content.decode()
 
 
