@@ -46,12 +46,26 @@ def test_a_deny_shows_on_the_page_of_the_person_it_stops(admin_client, okta):
     role = make.role("Developer")
     make.mapping(engineers, role)
     grace = make.person("grace", groups=[engineers])
-    make.deny(person=grace, role=role, reason="On leave until September")
+    deny = make.deny(person=grace, role=role, reason="On leave until September")
 
     page = page_of(admin_client, grace)
 
     assert "On leave until September" in page
+    assert "Denied: " not in page
+    assert f'<a href="/admin/broker/deny/{deny.pk}/change/">See the deny</a>' in page
     assert '<span class="chip" data-colour="red">no</span>' in page
+
+
+def test_a_deny_that_is_lifted_is_still_named_with_its_reason(admin_client, okta):
+    engineers = make.group("engineers", at=okta)
+    role = make.role("Developer")
+    make.mapping(engineers, role)
+    grace = make.person("grace", groups=[engineers])
+    deny = make.deny(person=grace, role=role, reason="On leave", enabled=False)
+
+    page = page_of(admin_client, grace)
+
+    assert f'Denied: <a href="/admin/broker/deny/{deny.pk}/change/">On leave</a>' in page
 
 
 def test_a_stale_membership_is_said_to_be_one(admin_client, okta, settings):

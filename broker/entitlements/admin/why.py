@@ -60,9 +60,14 @@ def _rights(rights: Iterable[queries.Right]) -> list[dict[str, Any]]:
     ]
 
 
-def _denies(denies: Iterable[Any]) -> list[dict[str, Any]]:
+def _denies(denies: Iterable[Any], verdict: Verdict) -> list[dict[str, Any]]:
+    """said: the verdict gives its reason already."""
     return [
-        {"deny": deny, "url": reverse("admin:broker_deny_change", args=(deny.id,))}
+        {
+            "deny": deny,
+            "url": reverse("admin:broker_deny_change", args=(deny.id,)),
+            "said": deny.enabled and not verdict.allowed and deny.reason in verdict.text,
+        }
         for deny in denies
     ]
 
@@ -84,11 +89,12 @@ def roles_of_person(request: HttpRequest, person: Person) -> Panel:
             "under": f"{row.role.account_name} ({row.role.account_id})",
             "url": reverse("admin:broker_awsrole_change", args=(row.role.id,)),
             "role": row.role,
-            "verdict": verdict_of(row.console, row.keys),
+            "verdict": verdict,
             "rights": _rights(row.rights),
-            "denies": _denies(row.denies),
+            "denies": _denies(row.denies, verdict),
         }
         for row in page
+        for verdict in (verdict_of(row.console, row.keys),)
     ]
     return Panel(
         "Every role they get, and why",
@@ -116,11 +122,12 @@ def people_of_role(request: HttpRequest, role: AwsRole) -> Panel:
             "under": " · ".join(filter(None, (row.person.handle, row.person.email))),
             "url": reverse("admin:accounts_person_change", args=(row.person.id,)),
             "role": None,
-            "verdict": verdict_of(row.console, row.keys),
+            "verdict": verdict,
             "rights": _rights(row.rights),
-            "denies": _denies(row.denies),
+            "denies": _denies(row.denies, verdict),
         }
         for row in page
+        for verdict in (verdict_of(row.console, row.keys),)
     ]
     return Panel(
         "Everyone who can reach it, and why",
