@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from broker.audit.rules import Kind
+from broker.audit.services import record_now
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -38,3 +42,14 @@ def test_a_list_that_only_matches_nothing_can_still_be_searched_and_filtered(adm
         assert 'id="changelist-search"' in page
         assert "list-filters" in page
         assert ("Nothing matches." in page) is bool(query)
+
+
+def test_a_filter_with_many_choices_is_folded_until_one_is_taken(admin_client):
+    record_now(Kind.SIGN_OUT)
+
+    def open_ones(query: str) -> list[str]:
+        page = admin_client.get(f"/admin/broker/auditevent/{query}").content.decode()
+        return re.findall(r'data-filter-title="([^"]*)" open', page)
+
+    assert open_ones("") == ["when"]
+    assert open_ones(f"?kind={Kind.SIGN_OUT.value}") == ["when", "what happened"]
