@@ -113,7 +113,7 @@ class RelayApplicationAdmin(DaypassAdmin):
     list_display = ("application", "entity", "world", "state")
     list_select_related = ("provider",)
     ordering = ("provider__name",)
-    empty = "None is connected. Most companies need none: their roles trust Daypass."
+    empty = "Most companies need none: their roles trust Daypass."
     add_title = "Connect an AWS application"
     form = RelayApplicationForm
     fieldsets = (
