@@ -116,7 +116,7 @@ class IdentityProviderAdmin(DaypassAdmin):
     ordering = ("position", "name")
     deeds = (
         Deed("enable", "Switch on", _switch_on, available=lambda provider: not provider.enabled),
-        Deed("refresh", "Refresh now", _refresh, available=services.refreshable),
+        Deed("refresh", "Refresh now", _refresh, available=services.refreshable, later=True),
         Deed(
             "disable",
             "Switch off",

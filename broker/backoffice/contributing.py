@@ -151,6 +151,8 @@ class Deed:
     danger: bool = False
     leaves: bool = False
     """Afterwards there is no page to go back to."""
+    later: bool = False
+    """The worker does it: when the sentence is shown, nothing is done yet."""
 
 
 PanelMaker = Callable[[HttpRequest, Any], Panel | None]

@@ -205,7 +205,8 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method == "POST":
             after = self.url_of(thing)
             try:
-                messages.success(request, deed.run(request, thing))
+                said = deed.run(request, thing)
+                (messages.info if deed.later else messages.success)(request, said)
                 if deed.leaves:
                     after = list_url(self.model)
             except DaypassError as error:

@@ -82,7 +82,13 @@ def _try_account(request: HttpRequest, account: AwsAccount) -> str:
 add_deed("broker.awsrole", Deed("try", "Try it now", _try))
 add_deed(
     "broker.awsaccount",
-    Deed("try", "Try its roles", _try_account, available=lambda account: account.roles.exists()),
+    Deed(
+        "try",
+        "Try its roles",
+        _try_account,
+        available=lambda account: account.roles.exists(),
+        later=True,
+    ),
 )
 
 

@@ -451,6 +451,7 @@ def test_a_refresh_is_the_workers_and_not_made_twice_at_once(admin_client, keycl
     first, second = admin_client.post(url), admin_client.post(url)
 
     assert "The worker asks Keycloak now" in said_in(first)
+    assert [message.level_tag for message in get_messages(first.wsgi_request)][-1] == "info"
     assert "is being asked already" in said_in(second)
     assert web.asked == []
 
