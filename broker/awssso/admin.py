@@ -170,7 +170,10 @@ class TerminalAdmin(DetailAdmin):
         "AWS CLIs and SDKs that people let in, and their tokens for scripts. What a program calls itself is its own "
         "word and proves nothing."
     )
-    empty = "They appear when somebody runs aws sso login or makes a token for scripts."
+    empty = format_html(
+        "They appear when somebody runs <code>{}</code> or makes a token for scripts.",
+        "aws sso login",
+    )
     deeds = (
         Deed(
             "end",
@@ -429,7 +432,7 @@ class TerminalPolicyAdmin(DaypassAdmin):
         "Whether AWS CLIs and SDKs may sign in, how, and for how long. Which roles they get is decided by the "
         "mappings, as everywhere."
     )
-    empty = "No policy: everybody may let terminals in, by every way, for as long as a browser session lasts."
+    empty = "Everybody may let terminals in, by every way, for as long as a browser session lasts."
     add_title = "Add a policy for terminals"
     form = TerminalPolicyForm
     fieldsets = (

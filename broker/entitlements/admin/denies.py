@@ -117,7 +117,7 @@ class DenyAdmin(DaypassAdmin):
     )
     search_help_text = "Person, group, role, account or reason"
     intro = "A deny beats every mapping."
-    empty = "Nobody is denied anything by name."
+    empty = "Add one for whoever must not get a role, whatever their groups say."
     add_title = "Deny somebody a role"
     form = DenyForm
     fieldsets = (
