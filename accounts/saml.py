@@ -212,7 +212,7 @@ def toolkit_settings(sp: ServiceProvider, provider: Provider) -> OneLogin_Saml2_
         }
         lacking = " and no ".join(name for name, there in needed.items() if not there)
         raise refused(
-            f"The provider's settings are incomplete: it has {f'no {lacking}' if lacking else error}.",
+            f"The provider's settings are incomplete: {f'it has no {lacking}' if lacking else error}.",
             "Give its metadata in the provider's settings.",
             code="provider_misconfigured",
         ) from None

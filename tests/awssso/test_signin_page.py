@@ -424,7 +424,9 @@ def test_sensitive_roles_are_not_for_another_computer(browser, developer, page_t
 
     assert not [link for link in links(answer) if "role=" in link]
     page = asked(f"&role={developer.pk}", **REMOTE)
-    assert browser.get(page).status_code == 403
+    refused = browser.get(page)
+    assert refused.status_code == 403
+    assert "Use it in the console" in page_text(refused)
     yes = {"answer": "yes", "role": str(developer.pk)}
     assert browser.post(asked(**REMOTE), yes).status_code == 403
     assert not Terminal.objects.exists()

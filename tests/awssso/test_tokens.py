@@ -790,7 +790,7 @@ def test_of_eight_at_once_one_wins(product):
 
     grant = "InvalidGrantException"
     assert found["code"] == [[1, [grant], "reused"]] * ROUNDS
-    assert found["approve"] == [[1, ["bad_input"]]] * ROUNDS
+    assert found["approve"] == [[1, ["not_waiting"]]] * ROUNDS
     assert found["device"] == [[1, [grant]]] * ROUNDS
     assert found["refresh"] == [[8, [], 8]] * ROUNDS
     assert found["late"] == [[0, [grant], "reused"]] * ROUNDS

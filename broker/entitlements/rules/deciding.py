@@ -202,10 +202,7 @@ def _obstacles(
         sentence = "None of your groups gives you this role."
         found.append((Code.NO_MAPPING, sentence, NextStep.ASK_ADMINISTRATOR))
     if role.sensitive and ask.door == "device_code":
-        sentence = (
-            f"{role.name} is a sensitive role: it is never given to another computer by a code. Use it in the console, "
-            "or run aws login on the computer with this browser."
-        )
+        sentence = f"{role.name} is a sensitive role: it is never given to another computer by a device code."
         found.append((Code.DEVICE_CODE_NOT_ALLOWED, sentence, NextStep.USE_OTHER_DOOR))
     if role.trust in ("relayed_token", "relayed_assertion"):
         found += _relay(principal, snapshot, now)
