@@ -175,8 +175,8 @@ def answer(head: bytes, body: bytes | bytearray | memoryview, peer: str) -> byte
         return None
     slug, door = (found["saml"], "acs") if found["saml"] else (found["oidc"], "callback")
     live = {status: kept for status in (403, 413, 429, 503) if (kept := _live(slug, door, status))}
-    headers = _headers(rest)
-    if not live or headers is None:
+    headers = _headers(rest) if live else None
+    if headers is None or any(kept.host != headers.get("host") for kept in live.values()):
         return None
     if len(body) > MESSAGE:
         status, code = 413, "too_large"
@@ -186,7 +186,7 @@ def answer(head: bytes, body: bytes | bytearray | memoryview, peer: str) -> byte
     else:
         status, code = _stray(slug, found["query"] or "", body)
     refused = live.get(status)
-    if refused is None or headers.get("host") != refused.host:
+    if refused is None:
         return None
     address = counted(address_of(headers.get("x-forwarded-for", ""), peer))
     spent = throttle.count_without_asking(Count("refused", address, 60))
