@@ -26,7 +26,6 @@ KEPT = {
     "a digest of whom or which provider",
     "accounts/throttle.py:_digest": "that digest, by whom it is of",
     "accounts/early.py:_date": "the date as answers say it, by the second",
-    "broker/sqlite/turns.py:turns_at": "who of this process writes, by the file: of nobody",
     "accounts/confined/certificates.py:*": "certificates, parsed, by their own text",
     "accounts/outbound.py:*": "TLS settings, by the bundle of authorities",
     "broker/sealing.py:_build": "ciphers, by all sealing keys there are",

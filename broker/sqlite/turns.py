@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from functools import lru_cache
 
 try:
     import fcntl
@@ -81,11 +80,13 @@ class Turns:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
 
 
-@lru_cache(maxsize=16)
+_all: dict[str, Turns] = {}
+
+
 def turns_at(path: str) -> Turns:
-    """The turns at this file. path: of the file that is locked, made where it is missing."""
-    return Turns(path)
+    """The turns at this file, the same for all threads. path: of the file that is locked, made where it is missing."""
+    return _all.get(path) or _all.setdefault(path, Turns(path))
 
 
 if hasattr(os, "register_at_fork"):  # a child has neither the locks nor the threads of its parent
-    os.register_at_fork(after_in_child=turns_at.cache_clear)
+    os.register_at_fork(after_in_child=_all.clear)
