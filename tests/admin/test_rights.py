@@ -378,6 +378,7 @@ def test_somebody_elses_change_is_not_overwritten(admin_client, engineers):
 
     mapping.refresh_from_db()
     assert "Somebody else changed this mapping" in answer.content.decode()
+    assert "to be mended" not in answer.content.decode()  # nothing below is wrong
     assert mapping.note == "By somebody else"
 
 
