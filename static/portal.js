@@ -355,7 +355,7 @@
     if (shortcuts && !shortcuts.open && search()) shortcuts.showModal();
   };
   const shortcutsButton = one("[data-shortcuts]");
-  if (shortcutsButton && one("[data-search]") && !document.body.classList.contains("admin")) {
+  if (shortcutsButton && search() && !document.body.classList.contains("admin")) {
     shortcutsButton.hidden = false;
     shortcutsButton.addEventListener("click", showShortcuts);
   }

@@ -196,8 +196,8 @@ class AwsAccountForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        only_when_new(self)
         if not self.instance._state.adding:
-            only_when_new(self)
             for fixed in ("account_id", "partition"):
                 self.fields[fixed].disabled = True
             self.initial.update({name: getattr(self.instance, name) for name in self.fields})

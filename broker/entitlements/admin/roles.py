@@ -137,8 +137,8 @@ class AwsRoleForm(RoleFields, ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        only_when_new(self)
         if not self.instance._state.adding:
-            only_when_new(self)
             self.fields["arn"].disabled = True
             self.initial.update({name: getattr(self.instance, name) for name in self.fields})
 

@@ -61,7 +61,7 @@ def _rights(rights: Iterable[queries.Right]) -> list[dict[str, Any]]:
 
 
 def _denies(denies: Iterable[Any], verdict: Verdict) -> list[dict[str, Any]]:
-    """said: the verdict gives its reason already."""
+    """The denies that concern somebody; `said` where the verdict gives the reason already."""
     return [
         {
             "deny": deny,
