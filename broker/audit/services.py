@@ -168,12 +168,13 @@ def _lock_head() -> tuple[int, str]:
     """Where the chain ends, locked until the transaction does."""
     rows = _head(id=1)
     if not rows:
-        if AuditEvent.objects.exists():
-            raise AuditBroken(
-                cause="The audit log has events but no head: somebody removed it.",
-                remedy="Run `manage.py verify_audit` and compare with your last anchor before going on.",
-            )
-        AuditHead.objects.get_or_create(pk=1, defaults={"hash": GENESIS})
-        rows = _head(id=1)
+        if not AuditEvent.objects.exists():
+            AuditHead.objects.get_or_create(pk=1, defaults={"hash": GENESIS})
+        rows = _head(id=1)  # also where somebody else began the log between the two looks
+    if not rows:
+        raise AuditBroken(
+            cause="The audit log has events but no head: somebody removed it.",
+            remedy="Run `manage.py verify_audit` and compare with your last anchor before going on.",
+        )
     seq, previous_hash = rows[0]
     return seq, previous_hash

@@ -6,11 +6,13 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
+from broker.audit import services
 from broker.audit.models import AuditEvent, AuditHead
 from broker.audit.queries import Verified, verify_chain
 from broker.audit.rules import Kind, UnfitForAudit, Violation
 from broker.audit.services import Actor, Subject, record, record_now
 from broker.audit.triggers import INSTALL, REMOVE
+from broker.errors import AuditBroken
 
 ALICE = Actor(id="5a0e", name="alice")
 
@@ -148,3 +150,35 @@ def test_an_event_goes_with_the_transaction_that_it_records():
     outcome = verify_chain()
     assert isinstance(outcome, Verified)
     assert outcome.last == 1
+
+
+@pytest.mark.django_db
+def test_the_first_event_may_meet_a_log_that_somebody_else_has_just_begun(monkeypatch):
+    looked = services._head
+    looks: list[object] = []
+
+    def look(**which):
+        looks.append(found := looked(**which))
+        if len(looks) == 1:
+            record_now(Kind.ADMIN_CHANGED, actor=ALICE, subject=Subject("role", "theirs"))
+        return found
+
+    monkeypatch.setattr(services, "_head", look)
+
+    mine = record_now(Kind.ADMIN_CHANGED, actor=ALICE, subject=Subject("role", "mine"))
+
+    assert looks[0] == []
+    assert mine.seq == 2
+    assert isinstance(verify_chain(), Verified)
+
+
+@pytest.mark.django_db
+def test_a_log_without_its_head_takes_nothing_more():
+    write(1)
+    meddle("DELETE FROM broker_audithead")
+
+    with pytest.raises(AuditBroken) as broken:
+        write(1)
+
+    assert "somebody removed it" in broken.value.cause
+    assert AuditEvent.objects.count() == 1
