@@ -12,6 +12,7 @@ from allauth.account import app_settings as account_settings
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
 from django.conf import settings
@@ -153,7 +154,7 @@ class MfaAdapter(DefaultMFAAdapter):
     """The second factor of the break-glass account, sealed at rest."""
 
     error_messages = DefaultMFAAdapter.error_messages | {
-        "incorrect_code": "That is not the code of this moment. Wait for the next one and type it.",
+        "incorrect_code": "That code is not right, or it is used up. Type another one.",
     }
 
     def encrypt(self, text: str) -> str:
@@ -166,6 +167,10 @@ class MfaAdapter(DefaultMFAAdapter):
         """On a white ground, so that it can be scanned in the dark theme too."""
         made = qrcode.make(url, image_factory=SvgPathFillImage)
         return str(made.to_string(encoding="unicode"))
+
+    def generate_authenticator_name(self, user: Person, type: Authenticator.Type) -> str:
+        """What a new security key is called until somebody types another name."""
+        return f"Key {Authenticator.objects.filter(user=user, type=type).count() + 1}"
 
     def get_totp_label(self, user: Person) -> str:
         return user.handle

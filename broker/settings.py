@@ -323,6 +323,10 @@ MFA_FORMS = {
     "authenticate": "accounts.second_factor.AuthenticateForm",
     "reauthenticate": "accounts.second_factor.ReauthenticateForm",
     "deactivate_totp": "accounts.second_factor.RemoveAppForm",
+    "authenticate_webauthn": "accounts.second_factor.UseKeyForm",
+    "reauthenticate_webauthn": "accounts.second_factor.ConfirmWithKeyForm",
+    "add_webauthn": "accounts.second_factor.AddKeyForm",
+    "edit_webauthn": "accounts.second_factor.RenameKeyForm",
 }
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "Daypass"

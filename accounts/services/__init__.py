@@ -74,6 +74,7 @@ from accounts.services.relaying import (
     somebody_relays,
     take_assertion,
 )
+from accounts.services.second_factors import note_second_factor
 from accounts.services.sessions import end_by_provider, forget_session, note_session
 from accounts.services.trials import TEST_KEPT, finish_test, start_test
 from accounts.services.trust import trust_mark
@@ -112,6 +113,7 @@ __all__ = [
     "give_handle",
     "in_words",
     "keep_token",
+    "note_second_factor",
     "note_session",
     "prepare_key",
     "refresh_failed",

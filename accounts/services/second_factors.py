@@ -18,6 +18,24 @@ _SEALED = ("secret", "seed", "migrated_codes")
 """Where allauth keeps what it had sealed: of an authenticator app, and of recovery codes."""
 
 
+def note_second_factor(factor: Authenticator, *, change: str, by: By, now: datetime) -> None:
+    """Record that a second factor was added or removed. change: which of the two."""
+    named = {
+        Authenticator.Type.TOTP: "authenticator app",
+        Authenticator.Type.WEBAUTHN: "security key",
+        Authenticator.Type.RECOVERY_CODES: "recovery codes",
+    }[Authenticator.Type(factor.type)]
+    announce_changed(
+        "person",
+        factor.user_id,
+        factor.user.handle,
+        before={},
+        after={"second_factor": f"{named} {change}"},
+        by=by,
+        now=now,
+    )
+
+
 @sensitive_variables()
 def reseal_second_factors(*, by: By, now: datetime) -> int:
     """Seal them again that are not under the current sealing key; how many.

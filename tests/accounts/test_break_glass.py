@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 import re
 import struct
 import time
@@ -23,6 +24,7 @@ from accounts.second_factor import AuthenticateForm
 from broker.audit.models import AuditEvent
 from tests import factories as make
 from tests.accounts import web
+from tests.accounts.security_key import SecurityKey
 
 LOCAL = "/sign-in/local/"
 
@@ -115,7 +117,7 @@ def test_the_password_alone_is_not_enough_afterwards(password):
     assert browser.get("/", secure=True)["Location"] == "/sign-in/"
     wrong = browser.post(reverse("mfa_authenticate"), {"code": "000000"}, secure=True)
     assert wrong.status_code == 200
-    assert "That is not the code of this moment." in wrong.content.decode()
+    assert "That code is not right, or it is used up." in wrong.content.decode()
     assert not web.is_signed_in(browser)
     browser.post(reverse("mfa_authenticate"), {"code": totp(secret, step=1)}, secure=True)
     assert web.is_signed_in(browser)
@@ -384,3 +386,285 @@ def test_the_sign_in_page_can_be_drawn(db):
 
     assert page.status_code == 200
     assert "signup" not in page.content.decode()
+
+
+def add_key(browser, name: str = "In the safe") -> SecurityKey:
+    key = SecurityKey()
+    page = browser.get(reverse("mfa_add_webauthn"), secure=True)
+    sent = {"name": name, "credential": key.added(page)}
+    answer = browser.post(reverse("mfa_add_webauthn"), sent, secure=True)
+    assert answer.status_code == 302, answer.content.decode()
+    return key
+
+
+def with_a_key(password):
+    """A browser of the account, whose only second factor is a security key; and the key."""
+    browser = web.browser()
+    log_in(browser, password)
+    return browser, add_key(browser)
+
+
+def touch(browser, key: SecurityKey, address: str = "mfa_authenticate", **more):
+    page = browser.get(reverse(address), secure=True)
+    sent = {"credential": key.used(page, **more)}
+    return browser.post(reverse(address), sent, secure=True)
+
+
+def long_ago(browser) -> None:
+    """The sign-in is no longer fresh enough to change the second factor."""
+    session = browser.session
+    session["daypass"] = session["daypass"] | {"began": session["daypass"]["began"] - 3000}
+    session.save()
+
+
+def test_a_security_key_can_be_the_first_second_factor(password):
+    browser = web.browser()
+    log_in(browser, password)
+    address = reverse("mfa_add_webauthn")
+    key = SecurityKey()
+
+    page = browser.get(address, secure=True)
+    sent = {"name": "", "credential": key.added(page)}
+    answer = browser.post(address, sent, secure=True)
+
+    asked = page.context["js_data"]["creation_options"]["publicKey"]
+    assert asked["rp"] == {"id": "daypass.test", "name": "Daypass at Example Corp"}
+    assert asked["user"]["name"] == "break-glass"
+    assert asked["authenticatorSelection"]["residentKey"] == "discouraged"
+    assert "passwordless" not in page.content.decode().lower()
+    assert "Use an app instead" in page.content.decode()
+    assert answer["Location"] == reverse("mfa_view_recovery_codes")
+    codes = browser.get(answer["Location"], secure=True).content.decode()
+    assert "They are shown now and never again" in codes
+    home = browser.get("/", secure=True)
+    assert home.wsgi_request.principal.proof.mfa is True
+    assert "Key 1" in browser.get(reverse("mfa_list_webauthn"), secure=True).content.decode()
+
+
+def test_the_password_and_the_security_key_open(password):
+    _, key = with_a_key(password)
+    browser = halfway_in(password)
+
+    page = browser.get(reverse("mfa_authenticate"), secure=True).content.decode()
+    touch(browser, key)
+
+    assert "Use the security key, or type one of the recovery codes." in page
+    assert web.is_signed_in(browser)
+    assert browser.get("/", secure=True).wsgi_request.principal.proof.mfa is True
+    assert Authenticator.objects.get(type="webauthn").last_used_at is not None
+
+
+def test_another_key_or_another_site_opens_nothing(password):
+    _, key = with_a_key(password)
+    browser = halfway_in(password)
+
+    for answer in (
+        touch(browser, SecurityKey()),
+        touch(browser, SecurityKey(known_as=key.id)),
+        touch(browser, key, origin="https://daypass.example"),
+    ):
+        assert answer.status_code == 200
+        assert "This is not a security key of this account." in answer.content.decode()
+        assert not web.is_signed_in(browser)
+
+
+def test_what_a_key_answered_once_opens_nothing_later(password):
+    _, key = with_a_key(password)
+    one, other = halfway_in(password), halfway_in(password)
+    sent = {"credential": key.used(one.get(reverse("mfa_authenticate"), secure=True))}
+
+    one.post(reverse("mfa_authenticate"), sent, secure=True)
+    other.get(reverse("mfa_authenticate"), secure=True)
+    again = other.post(reverse("mfa_authenticate"), sent, secure=True)
+
+    assert web.is_signed_in(one)
+    assert again.status_code == 200
+    assert not web.is_signed_in(other)
+
+
+def test_a_key_is_asked_for_only_of_an_account_that_has_one(password):
+    browser = web.browser()
+    log_in(browser, password)
+    enrol(browser)
+    other = halfway_in(password)
+
+    page = other.get(reverse("mfa_authenticate"), secure=True).content.decode()
+    answer = touch(other, SecurityKey())
+
+    assert "security key" not in page
+    assert "six digits" in page
+    assert answer.status_code == 200
+    assert not web.is_signed_in(other)
+
+
+NONSENSE = [
+    "",
+    "{",
+    "null",
+    "[]",
+    "7",
+    '"x"',
+    "{}",
+    '{"id": "AAAA"}',
+    '{"id": "AAAA", "rawId": "BBBB"}',
+    '{"rawId": 3, "response": 4}',
+    '{"rawId": "AAAA", "response": {}}',
+    '{"rawId": "!", "response": {"clientDataJSON": "AAAA"}}',
+]
+SHORTENED = ["rawId", "clientDataJSON", "attestationObject", "authenticatorData", "signature"]
+
+
+def spoiled(answer: str) -> list[str]:
+    """The answer of a key, each time with one part cut short, of another kind, or away."""
+    found = []
+    for name in SHORTENED:
+        for other in ("AA", "oA", "e30", 7, None):
+            said = json.loads(answer)
+            place = said if name in said else said["response"]
+            if name in place:
+                place[name] = other
+                said.pop("id")
+                found.append(json.dumps(said))
+    return found
+
+
+def test_nonsense_instead_of_a_key_is_refused_in_words(password, settings):
+    settings.ACCOUNT_RATE_LIMITS = {"login_failed": "1000/m/key", "reauthenticate": "1000/m/user"}
+    browser, key = with_a_key(password)
+    other = halfway_in(password)
+
+    for client, name, spoil in (
+        (browser, "mfa_add_webauthn", key.added),
+        (browser, "mfa_reauthenticate_webauthn", key.used),
+        (other, "mfa_authenticate", key.used),
+    ):
+        address = reverse(name)
+        for credential in [*NONSENSE, *spoiled(spoil(client.get(address, secure=True)))]:
+            client.get(address, secure=True)
+            answer = client.post(address, {"credential": credential}, secure=True)
+
+            assert answer.status_code == 200, credential
+            assert 'class="notice error" role="alert">' in answer.content.decode(), credential
+    assert Authenticator.objects.filter(type="webauthn").count() == 1
+    assert not web.is_signed_in(other)
+
+
+def test_a_form_sent_without_a_key_says_so(password):
+    browser = web.browser()
+    log_in(browser, password)
+
+    answer = browser.post(reverse("mfa_add_webauthn"), {"name": "Mine"}, secure=True)
+
+    assert "No key has answered." in answer.content.decode()
+    assert 'value="Mine"' in answer.content.decode()
+
+
+def test_a_key_confirms_a_change_and_another_does_not(password):
+    browser, key = with_a_key(password)
+    long_ago(browser)
+    add = reverse("mfa_add_webauthn")
+
+    asked = browser.get(add, secure=True, follow=True)
+    refused = touch(browser, SecurityKey(), "mfa_reauthenticate_webauthn")
+    still_asked = browser.get(add, secure=True)
+    touch(browser, key, "mfa_reauthenticate_webauthn")
+    let = browser.get(add, secure=True)
+
+    assert "Use the security key instead" in asked.content.decode()
+    assert refused.status_code == 200
+    assert "This is not a security key of this account." in refused.content.decode()
+    assert still_asked.status_code == 302
+    assert let.status_code == 200
+
+
+def test_a_key_is_renamed(password):
+    browser, _ = with_a_key(password)
+    address = reverse("mfa_edit_webauthn", args=[Authenticator.objects.get(type="webauthn").pk])
+
+    page = browser.get(address, secure=True).content.decode()
+    answer = browser.post(address, {"name": "In the <vault>"}, secure=True, follow=True)
+
+    assert "Rename the security key" in page
+    assert "In the &lt;vault&gt;" in answer.content.decode()
+    assert "Not used yet." in answer.content.decode()
+
+
+def test_before_a_key_goes_it_is_said_what_is_left(password):
+    browser, _ = with_a_key(password)
+    address = reverse("mfa_remove_webauthn", args=[Authenticator.objects.get(type="webauthn").pk])
+
+    alone = browser.get(address, secure=True).content.decode()
+    second = add_key(browser, "Another")
+    with_another = browser.get(address, secure=True).content.decode()
+    browser.post(address, secure=True)
+
+    assert "the account opens nothing until it has a new second factor" in alone
+    assert "opens nothing until" not in with_another
+    other = halfway_in(password)
+    touch(other, second)
+    assert web.is_signed_in(other)
+
+
+def test_without_its_last_key_the_account_opens_nothing(password):
+    browser, _ = with_a_key(password)
+    address = reverse("mfa_remove_webauthn", args=[Authenticator.objects.get(type="webauthn").pk])
+
+    answer = browser.post(address, secure=True, follow=True)
+
+    assert "None is set up." in answer.content.decode()
+    assert not Authenticator.objects.exists()
+    assert browser.get("/", secure=True)["Location"] == reverse("mfa_activate_totp")
+
+
+def factors_recorded() -> list[tuple[str, str, str]]:
+    return [
+        (event.actor, event.address or "", event.data["after"]["second_factor"])
+        for event in AuditEvent.objects.filter(kind="admin.changed").order_by("seq")
+        if event.data["after"].get("second_factor") not in (None, "not set")
+    ]
+
+
+def test_every_change_of_the_second_factor_is_recorded(password):
+    browser, _ = with_a_key(password)
+    browser.post(reverse("mfa_generate_recovery_codes"), secure=True)
+    key = Authenticator.objects.get(type="webauthn")
+    browser.post(reverse("mfa_remove_webauthn", args=[key.pk]), secure=True)
+    enrol(browser)
+
+    recorded = factors_recorded()
+
+    assert [what for _, _, what in recorded] == [
+        "security key added",
+        "recovery codes added",
+        "recovery codes removed",
+        "recovery codes added",
+        "security key removed",
+        "recovery codes removed",
+        "authenticator app added",
+        "recovery codes added",
+    ]
+    assert {(who, address) for who, address, _ in recorded} == {("break-glass", "127.0.0.1")}
+
+
+def test_a_second_factor_that_cannot_be_recorded_is_not_changed(password, monkeypatch):
+    browser, _ = with_a_key(password)
+    key = Authenticator.objects.get(type="webauthn")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("accounts.services.second_factors.announce_changed", full)
+    with pytest.raises(OSError, match="disk"):
+        browser.post(reverse("mfa_remove_webauthn", args=[key.pk]), secure=True)
+
+    assert Authenticator.objects.filter(pk=key.pk).exists()
+
+
+def test_an_app_is_set_up_beside_a_key_in_words_of_its_own(password):
+    browser, _ = with_a_key(password)
+
+    page = browser.get(reverse("mfa_activate_totp"), secure=True).content.decode()
+
+    assert "Set up an authenticator app" in page
+    assert "opens nothing" not in page
+    assert "Cancel" in page

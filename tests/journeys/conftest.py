@@ -33,6 +33,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     started.stop()
 
 
+@pytest.fixture
+def empty(tmp_path_factory) -> Iterator[Demo]:
+    """A Daypass in which nothing is set up, as `make first-run` starts it."""
+    started = start_demo(tmp_path_factory.mktemp("empty") / "stage", empty=True)
+    yield started
+    started.stop()
+
+
 class Browser:
     """Chromium, started again when it is gone.
 

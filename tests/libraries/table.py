@@ -17,6 +17,10 @@ OVERRIDDEN_BY: dict[str, str] = {
     "accounts.provider.SamlProvider": "the request's id is ours and is what the state is kept under.",
     "accounts.provider._Verified": "a verified sign-in is who it is and nothing else: no email, no extra data.",
     "accounts.second_factor._Once": "a code is taken once, and the database says so.",
+    "accounts.second_factor._Key": "a key's answer is checked by allauth as it was sent; only what is said is ours.",
+    "accounts.second_factor.AddKeyForm": "a new key is checked by allauth as it was sent; only what is said is ours.",
+    "accounts.second_factor.ConfirmWithKey": "a key that was refused confirms nothing.",
+    "accounts.second_factor.RemoveKey": "what is removed is allauth's choice; ours is what is said before.",
     "broker.cache.ForgetfulCache": "a cache that is away is an empty one; the break-glass account opens without it.",
     "accounts.saml._Sender": "a signed request carries no empty RelayState, which not every provider verifies.",
     "broker.administration.DaypassAdminSite": "one rule says who may use the admin, and there is no password door.",
@@ -128,6 +132,18 @@ RELIED_ON: tuple[tuple[str, str], ...] = (
         allauth.mfa.webauthn.internal.auth:get_server
         allauth.mfa.webauthn.internal.auth:complete_registration
         allauth.mfa.webauthn.internal.auth:complete_authentication
+        allauth.mfa.webauthn.internal.auth:begin_registration
+        allauth.mfa.webauthn.internal.auth:begin_authentication
+        allauth.mfa.webauthn.internal.auth:get_credentials
+        allauth.mfa.webauthn.internal.auth:get_authenticator_by_credential_id
+        allauth.mfa.webauthn.forms:AuthenticateWebAuthnForm
+        allauth.mfa.webauthn.forms:ReauthenticateWebAuthnForm
+        allauth.mfa.webauthn.views:AddWebAuthnView
+        allauth.mfa.webauthn.views:RemoveWebAuthnView
+        allauth.mfa.webauthn.views:EditWebAuthnView
+        fido2.server:Fido2Server.register_complete
+        fido2.server:Fido2Server.authenticate_complete
+        fido2.rpid:verify_rp_id
         allauth.mfa.totp.views:ActivateTOTPView.dispatch
         allauth.mfa.totp.views:DeactivateTOTPView.dispatch
         allauth.account.decorators:reauthentication_required
