@@ -218,6 +218,23 @@ def test_nobody_waits_for_a_turn_for_ever(tmp_path, monkeypatch):
     there.end()
 
 
+def test_a_process_that_keeps_its_turn_stops_no_other(tmp_path):
+    name = tmp_path / "daypass.sqlite3"
+    make_counter(name)
+    held = Turns(f"{name}-turn")
+    assert held.take()
+
+    body = WRITE_ALONE.format(statement="UPDATE counter SET n = 7").replace("= 60", "= 0.2")
+    asking = subprocess.Popen(program(name, body), stdout=subprocess.PIPE)
+    assert asking.stdout.readline() == b"asks\n"
+    answered, _, _ = select.select([asking.stdout], [], [], 30)
+    held.end()
+    asking.communicate()
+
+    assert answered
+    assert count(name) == 7
+
+
 def test_the_file_beside_the_database_is_the_owners_alone(tmp_path):
     name = tmp_path / "daypass.sqlite3"
     make_counter(name)
