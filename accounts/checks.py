@@ -293,7 +293,9 @@ def stray_allauth_rows(app_configs: Any, databases: Any = None, **_: Any) -> Seq
             found.append(
                 Warning(
                     "There are rows in allauth's own table of social applications.",
-                    hint="They have no effect: identity providers are kept under Identity providers. Delete them.",
+                    hint="They have no effect: identity providers are kept under Identity providers. Delete them in "
+                    "manage.py shell: from allauth.socialaccount.models import SocialApp; "
+                    "SocialApp.objects.all().delete()",
                     id="accounts.W001",
                 )
             )

@@ -45,7 +45,8 @@ def checks(request: HttpRequest) -> Panel:
         "Checks of settings and libraries",
         "admin/checks.html",
         {"rows": rows},
-        note="What manage.py check --deploy prints. With serious findings no process starts.",
+        note="What manage.py check --deploy prints. With an error or a critical finding no "
+        "process starts: one that is shown here came up after the start.",
     )
 
 

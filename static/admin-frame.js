@@ -63,7 +63,14 @@
   if (slug && shown.length) {
     let own = slug.value !== "";
     const show = () => {
-      for (const part of shown) part.textContent = slug.value || part.dataset.slug;
+      const refused = slug.getAttribute("aria-invalid") === "true" && slug.value === slug.defaultValue;
+      const usable = !refused && /^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$/.test(slug.value);
+      for (const part of shown) {
+        part.textContent = usable ? slug.value : part.dataset.slug;
+        part.classList.toggle("unfilled", !usable);
+        const copy = part.closest(".copyable")?.querySelector("[data-admin-copy]");
+        if (copy) copy.disabled = !usable;
+      }
     };
     slug.addEventListener("input", () => {
       own = slug.value !== "";

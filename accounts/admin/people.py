@@ -32,6 +32,7 @@ from broker.backoffice import (
     Panel,
     chip,
     contributes,
+    counted,
     figures,
     finders,
     how_many,
@@ -219,9 +220,9 @@ def attributes_of_person(request: HttpRequest, person: Person) -> Panel | None:
 @contributes(figures)
 def people_today(request: HttpRequest) -> Iterable[Figure]:
     since = timezone.now() - timedelta(days=1)
+    count = Person.objects.filter(signed_in_at__gt=since).count()
     yield Figure(
-        str(Person.objects.filter(signed_in_at__gt=since).count()),
-        "people signed in, last 24 h",
+        *counted(count, "person signed in, last 24 h", "people signed in, last 24 h"),
         list_url(Person, signed_in="day"),
         position=20,
     )

@@ -54,8 +54,11 @@ class ProviderProposalAdmin(DetailAdmin):
     list_filter = ("state",)
     list_select_related = ("provider", "decided_by")
     ordering = ("-found_at",)
-    empty = "No provider has said anything new about itself."
-    intro = "New keys and addresses of identity providers. Nothing of them is believed before you say so."
+    empty_title = "Nothing waits for you."
+    empty = (
+        "A new key or address that an administrator has to believe waits here until you say yes."
+    )
+    intro = "New keys and addresses of identity providers. What waits here is not believed before you say so."
 
     @admin.display(description="provider", ordering="provider__name")
     def about(self, proposal: ProviderProposal) -> str:
@@ -170,12 +173,14 @@ def shown(proposal: ProviderProposal) -> dict[str, Any]:
     known = {row[mark] for row in before}
     staying = {row[mark] for row in after}
     rows: list[Mapping[str, Any]] = [
-        {**row, "fate": "stays" if row[mark] in staying else "goes"} for row in before
+        {**row, "fate": "kept" if row[mark] in staying else "removed"} for row in before
     ]
     rows += [{**row, "fate": "new"} for row in after if row[mark] not in known]
     return {
         "proposal": proposal,
         "open": proposal.state == State.OPEN,
+        "accepted": proposal.state == State.ACCEPTED,
+        "counts": proposal.state in (State.OPEN, State.ACCEPTED),
         "facts": [
             {"name": NAMES.get(name, name.replace("_", " ").capitalize()), **change}
             for name, change in content["facts"].items()

@@ -35,7 +35,7 @@ class ProviderForm(ClaimMapFields, ServiceForm):
         max_length=40,
         validators=[SLUG],
         widget=code_input(),
-        help_text="Part of the addresses below, and fixed from then on. For example okta.",
+        help_text="Part of the addresses that its administrator enters, and fixed from then on. For example okta.",
     )
     position = forms.IntegerField(
         label="Place among the buttons", min_value=0, max_value=999, required=False, initial=0
@@ -70,6 +70,8 @@ class ProviderForm(ClaimMapFields, ServiceForm):
         pinning: Any = self.fields["pinning"]
         pinning.choices = [(policy.value, policy.label) for policy in self.policies]
         pinning.initial = self.policies[0].value
+        if Pinning.SIGNED not in self.policies:
+            pinning.help_text = "An administrator: Daypass shows what is new and waits. New addresses wait in any case."
         if self.adding:
             for name in [name for name in self.fields if name.startswith("map_")]:
                 del self.fields[name]

@@ -42,6 +42,7 @@ from broker.backoffice import (
     Step,
     attentions,
     chip,
+    consequence,
     contributes,
     how_many,
     panel,
@@ -53,9 +54,6 @@ from broker.errors import BadInput, ProviderUnavailable
 from broker.templatetags.backoffice import exact, moment
 
 ASKED_BY_HAND_EVERY = timedelta(seconds=15)
-
-EARLY = ("Waits for you", "For the administrator of the identity provider", "Test sign-in")
-"""Panels that stand above the form."""
 
 
 def _switch_on(request: HttpRequest, provider: IdentityProvider) -> str:
@@ -101,11 +99,24 @@ def _begin_here(request: HttpRequest, provider: IdentityProvider) -> str:
 
 
 def _switch_off_warning(provider: IdentityProvider) -> str:
-    count = Person.objects.filter(provider=provider, is_active=True).count()
-    return (
-        f"{plural(count, 'person signs', 'people sign')} in with {provider}. None of them can any more, and every "
-        "role that they have by its groups is refused until it is switched on again."
+    people = Person.objects.filter(provider=provider, is_active=True)
+    count, administrators = people.count(), people.filter(is_staff=True).count()
+    said = (
+        f"{plural(count, 'person signs', 'people sign')} in with {provider}. Until it is switched on again nobody can, "
+        "and every role that somebody has by its groups is refused."
+        if count
+        else f"Nobody signs in with {provider} yet, and nobody can until it is switched on again."
     )
+    if administrators:
+        said += f" {plural(administrators, 'administrator is', 'administrators are')} among them, and out at once too."
+    if not IdentityProvider.objects.filter(enabled=True).exclude(pk=provider.pk).exists():
+        said += " No other provider is on: only the break-glass account can sign in then and switch it on again."
+    return said
+
+
+@consequence("accounts.identityprovider", "enable")
+def sign_in_from_then_on(provider: IdentityProvider) -> str:
+    return f"People can sign in with {provider}, and get the roles that its groups give."
 
 
 @admin.register(IdentityProvider)
@@ -113,6 +124,7 @@ class IdentityProviderAdmin(DaypassAdmin):
     list_display = ("provider", "protocol", "state", "where", "people", "checked", "certificate")
     empty = "Connect the company's identity provider: nobody can sign in before."
     add_title = "Connect a provider"
+    early = ("Waits for you", "For the administrator of the identity provider", "Test sign-in")
     ordering = ("position", "name")
     deeds = (
         Deed("enable", "Switch on", _switch_on, available=lambda provider: not provider.enabled),
@@ -346,10 +358,6 @@ class IdentityProviderAdmin(DaypassAdmin):
         if thing.metadata_valid_until:
             told.append(("Metadata valid until", exact(thing.metadata_valid_until)))
         return told
-
-    def page(self, request: HttpRequest, thing: IdentityProvider) -> dict[str, Any]:
-        """What waits, and what is needed to connect it, stand above the form; what is known stands below."""
-        return {**super().page(request, thing), "early": EARLY}
 
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: Any = None

@@ -30,7 +30,9 @@ def read_metadata(
         root = _read(raw, signers)
         return _describe(root, entity_id, now)
     except SignInRefused as refusal:
-        raise BadInput(f"The metadata cannot be read. {refusal.cause}") from None
+        raise BadInput(
+            f"The metadata cannot be read. {refusal.cause.replace('The message', 'it', 1)}"
+        ) from None
 
 
 def _read(raw: bytes, signers: tuple[str, ...]) -> etree._Element:

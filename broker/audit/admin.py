@@ -32,6 +32,7 @@ from broker.backoffice import (
     Panel,
     attentions,
     contributes,
+    counted,
     figures,
     finders,
     health,
@@ -146,10 +147,22 @@ def number_in(text: str) -> str:
     return text.upper().replace("-", "").replace(" ", "")
 
 
-def _subject_link(event: AuditEvent) -> str:
+def _subject_name(event: AuditEvent) -> str:
+    """What the event itself calls what it is about; "" where it says only the id."""
     name = event.data.get("label", "")
-    if event.subject_type == "provider":
-        name = name or event.data.get("provider", "")
+    match event.subject_type:
+        case "provider":
+            name = name or event.data.get("provider", "")
+        case "session":
+            name = name or event.data.get("session_name", "")
+        case "role" if not name and isinstance(arn := event.data.get("role"), str):
+            account = str(event.data.get("account") or "")
+            name = " in ".join(filter(None, (arn.rpartition("/")[2], account)))
+    return str(name)
+
+
+def _subject_link(event: AuditEvent) -> str:
+    name = _subject_name(event)
     said = " ".join(filter(None, (event.subject_type.replace("_", " "), name))) or NOTHING
     page = _PAGES.get(event.subject_type)
     if page and event.subject_id:
@@ -200,7 +213,7 @@ class AuditEventAdmin(DetailAdmin):
     list_display = ("what", "when", "who", "about", "reference_number", "address")
     list_filter = (("at", titled("when", admin.DateFieldListFilter)), KindFilter, SubjectFilter)
     search_fields = ("reference",)
-    search_help_text = "Reference number, handle, id or address, whole"
+    search_help_text = "Whole reference, handle, id or address"
     change_list_template = "admin/audit_list.html"
     empty = "The first sign-in or change writes the first event."
     ordering = ("-seq",)
@@ -294,7 +307,9 @@ class AuditEventAdmin(DetailAdmin):
         if head is not None and head.seq > WHOLE_AT_ONCE:
             celery.send_task(tasks.verify_whole.name)
             messages.info(
-                request, f"The worker verifies all {head.seq} events now; the result appears here."
+                request,
+                f"The worker verifies all {head.seq:,} events now. Reload this page in a few minutes to see the "
+                "result.",
             )
         else:
             tasks.verify_whole()
@@ -304,11 +319,12 @@ class AuditEventAdmin(DetailAdmin):
     def _say(self, request: HttpRequest) -> None:
         head = AuditHead.objects.filter(pk=1).first()
         if head is not None and head.problem:
-            messages.error(request, f"The audit log is broken: {head.problem}.")
+            messages.error(request, "The audit log is broken. What to do stands below.")
             return
         last = head.verified_seq if head else 0
         record_now(Kind.AUDIT_VERIFIED, actor=actor_of(request), data={"last": last})
-        messages.success(request, f"The audit log is whole: all {last} events are as written.")
+        found = "its one event is" if last == 1 else f"all {last:,} events are"
+        messages.success(request, f"The audit log is whole: {found} as written.")
 
 
 def chain_status() -> dict[str, Any]:
@@ -490,12 +506,12 @@ def own_rights_raised(request: HttpRequest) -> Iterable[Attention]:
 @contributes(figures)
 def refusals_today(request: HttpRequest) -> Iterable[Figure]:
     since = timezone.now() - timedelta(days=1)
-    for kind, label in (
-        (Kind.ROLE_REFUSED, "roles refused, last 24 h"),
-        (Kind.SIGN_IN_REFUSED, "sign-ins refused, last 24 h"),
+    for kind, one, many in (
+        (Kind.ROLE_REFUSED, "role refused, last 24 h", "roles refused, last 24 h"),
+        (Kind.SIGN_IN_REFUSED, "sign-in refused, last 24 h", "sign-ins refused, last 24 h"),
     ):
         count = AuditEvent.objects.filter(kind=kind.value, at__gt=since).count()
-        yield Figure(str(count), label, list_url(AuditEvent, kind=kind.value))
+        yield Figure(*counted(count, one, many), list_url(AuditEvent, kind=kind.value))
 
 
 @contributes(finders)

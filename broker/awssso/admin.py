@@ -44,6 +44,7 @@ from broker.backoffice import (
     chip,
     consequence,
     contributes,
+    counted,
     figures,
     fitting,
     link_to,
@@ -93,12 +94,12 @@ class LiveFilter(admin.SimpleListFilter):
 
 
 WHAT_THEY_CANNOT = (
-    "Their tokens are refused at once, and each has to be let in anew. Keys that they took before work until they "
-    "expire: AWS does not take them back."
+    "Their tokens are refused at once, and each has to be let in anew. Keys that they already took keep working "
+    "until they expire: AWS does not take them back."
 )
 WHAT_IT_CANNOT = (
-    "Its tokens are refused at once, and it has to be let in anew. Keys that it took before work until they expire: "
-    "AWS does not take them back."
+    "Its tokens are refused at once, and it has to be let in anew. Keys that it already took keep working until they "
+    "expire: AWS does not take them back."
 )
 
 
@@ -111,7 +112,9 @@ def _end(request: HttpRequest, terminal: Terminal) -> str:
     )
     if not ended:
         return "It was over already."
-    return "Ended: its tokens are refused. What it took before works until it expires."
+    return (
+        "Ended: its tokens are refused. Keys that it already took keep working until they expire."
+    )
 
 
 def _live_of(person: Any) -> QuerySet[Terminal]:
@@ -289,8 +292,7 @@ def terminals_now(request: HttpRequest) -> Iterable[Figure]:
     live = Terminal.objects.filter(_alive(timezone.now()))
     people = live.order_by().values("person").distinct().count()
     yield Figure(
-        str(live.count()),
-        "terminals let in",
+        *counted(live.count(), "terminal let in", "terminals let in"),
         list_url(Terminal, live="yes"),
         f"by {plural(people, 'person', 'people')}",
         position=15,
@@ -340,8 +342,8 @@ class TerminalPolicyForm(ServiceForm):
         IdentityProvider.objects.all(),
         label="People of",
         required=False,
-        empty_label="every provider without a policy of its own",
-        help_text="A provider's own policy replaces the one for everybody; they are not added up.",
+        empty_label="every other provider",
+        help_text="A provider's own policy replaces the one for every other provider; they are not added up.",
     )
     enabled = forms.BooleanField(
         label="AWS CLIs and SDKs may sign in",
@@ -406,7 +408,7 @@ class TerminalPolicyForm(ServiceForm):
 def _delete(request: HttpRequest, policy: TerminalPolicy) -> str:
     said = str(policy)
     delete_policy(policy.pk, **by(request))
-    return f"The policy for {said} is gone."
+    return f"The terminal policy for {said} is gone."
 
 
 @admin.register(TerminalPolicy)
@@ -440,6 +442,9 @@ class TerminalPolicyAdmin(DaypassAdmin):
         ("Device codes", {"fields": ("device_codes", "device_networks")}),
         ("Tokens and time", {"fields": ("script_tokens", "longest_seconds")}),
     )
+
+    def heading(self, thing: TerminalPolicy) -> str:
+        return f"Terminal policy for {thing}"
 
     @admin.display(description="people of", ordering="provider__name")
     def whom(self, policy: TerminalPolicy) -> str:

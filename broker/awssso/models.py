@@ -210,4 +210,4 @@ class TerminalPolicy(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"terminals of {self.provider}" if self.provider else "terminals of everybody"
+        return f"people of {self.provider}" if self.provider else "everybody else"

@@ -47,6 +47,7 @@ from broker.backoffice.objects import CappedPaginator, DaypassAdmin, DetailAdmin
 from broker.backoffice.pieces import (
     NOTHING,
     chip,
+    counted,
     fitting,
     how_many,
     link_to,
@@ -89,6 +90,7 @@ __all__ = [
     "code_input",
     "consequence",
     "contributes",
+    "counted",
     "figures",
     "finders",
     "fitting",

@@ -62,11 +62,14 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
     paginator = CappedPaginator
     save_on_top = False
     deeds: Sequence[Deed] = ()
+    empty_title = ""
     empty = "Nothing here yet."
     intro = ""
     add_title = ""
     list_title = ""
     """What the menu calls the list, where that is not the plural of what is in it."""
+    early: Sequence[str] = ()
+    """Titles of the panels that stand above the form."""
 
     def form_class(self, request: HttpRequest, obj: Any) -> type[ServiceForm]:
         """The form of this object, or with None of a new one. It declares every field that it asks."""
@@ -126,6 +129,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
             "lead": self.lead(thing),
             "facts": self.facts(request, thing),
             "panels": panels_of(request, thing),
+            "early": self.early,
             "deeds": [
                 {
                     "label": deed.label,
@@ -214,6 +218,7 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
             return HttpResponseRedirect(after)
         if request.method not in ("GET", "HEAD"):
             return HttpResponseNotAllowed(["GET", "POST"])
+        off = next((d for d in self.every_deed() if d.name == "off" and d.available(thing)), None)
         return render(
             request,
             "admin/deed.html",
@@ -225,7 +230,11 @@ class DaypassAdmin(Rights, admin.ModelAdmin):  # type: ignore[type-arg]
                 "thing_url": self.url_of(thing),
                 "label": deed.label,
                 "danger": deed.danger,
+                "later": deed.later,
+                "about_you": thing == request.user,
                 "blocked": deed.blocked(thing),
+                "off": off,
+                "off_url": self.deed_url(thing, off) if off else "",
                 "warning": deed.warn(thing) if deed.warn else "",
                 "consequences": consequences_of(thing, name),
             },

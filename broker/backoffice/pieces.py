@@ -32,6 +32,11 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
+def counted(count: int, one: str, many: str) -> tuple[str, str]:
+    """A figure and what it counts."""
+    return str(count), one if count == 1 else many
+
+
 def url_of(thing: models.Model) -> str:
     """The address of an object's page in the admin."""
     return reverse(

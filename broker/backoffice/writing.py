@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest
 
@@ -40,7 +41,8 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
             sentences = [said] if isinstance(said, str) else list(said)
             self.add_error(name if name in self.fields else None, sentences)
         if not named:
-            self.add_error(None, f"{error.message} {error.remedy}".strip())
+            said = f"{error.message} {error.remedy}".strip()
+            self.add_error(None, ValidationError(said, code=error.code))
 
     def save(self, commit: bool = True) -> Any:
         return self.instance

@@ -62,8 +62,10 @@ def _try(request: HttpRequest, role: AwsRole) -> str:
     if check.outcome == Outcome.WORKS:
         return f"{role} works: AWS let Daypass in, and everything that it gave was thrown away."
     said = "does not work" if check.outcome == Outcome.FAILS else "could not be told about"
-    where = " The corrected policy stands under Doctor." if check.document else ""
-    raise DaypassError(f"{role} {said}.", cause=check.cause, remedy=check.remedy + where)
+    remedy = check.remedy.replace(" below", " under Doctor")
+    if check.document and remedy == check.remedy:
+        remedy += " The corrected policy stands under Doctor."
+    raise DaypassError(f"{role} {said}.", cause=check.cause, remedy=remedy)
 
 
 def _try_account(request: HttpRequest, account: AwsAccount) -> str:
@@ -174,7 +176,7 @@ class TrustCheckAdmin(DetailAdmin):
     list_title = "Doctor"
     intro = "What was found when each role was last tried for real."
     empty = format_html(
-        "Press “Try it now” on the page of a role, or run <code>{}</code>.",
+        "Press “Try it now” on the page of a role, or run <code class='unbroken'>{}</code>.",
         "manage.py doctor --all",
     )
     empty_link = ("admin:broker_awsrole_changelist", "Choose a role")

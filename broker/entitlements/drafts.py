@@ -219,7 +219,7 @@ def check_account(draft: AccountDraft) -> AccountDraft:
             if named and not partition.owns_region(named):
                 checks.wrong(
                     field,
-                    f"{named} is not a region of {partition.title}; one is {partition.home_region}.",
+                    f"{named} is not a region of the partition {partition.title}; one is {partition.home_region}.",
                 )
         if second_region and second_region == (region or partition.home_region):
             checks.wrong("second_region", "Name another region than the first one.")
@@ -393,10 +393,14 @@ def check_deny(draft: DenyDraft) -> DenyDraft:
     """The draft as it will be kept. Raises FieldErrors."""
     checks = _Checks()
     reason = checks.text("reason", draft.reason, longest=200, required=True)
-    if (draft.group is None) == (draft.person is None):
+    if draft.group is None and draft.person is None:
         checks.wrong("group", "Name either a group or a person.")
+    if draft.group is not None and draft.person is not None:
+        checks.wrong("group", "Name a group or a person, not both.")
     if draft.role is not None and draft.account is not None:
-        checks.wrong("role", "Name either a role or an account; neither means every role.")
+        checks.wrong(
+            "role", "Name a role or an account, not both. Leave both empty for every role."
+        )
     checks.moment("valid_until", draft.valid_until)
     checks.done()
     return replace(draft, reason=reason)

@@ -279,6 +279,13 @@ class Mapping(models.Model):
     def __str__(self) -> str:
         return f"{self.group} → {self.note or 'roles'}"
 
+    def who_gets_what(self) -> str:
+        """By its roles: which one, or how many."""
+        links = self.links.select_related("role__account")
+        first = list(links[:2])
+        gives = str(first[0].role) if len(first) == 1 else f"{links.count()} roles"
+        return f"{self.group} → {gives}"
+
 
 class MappingRole(models.Model):
     """One role of one mapping, with what the list of a person's roles asks of the mapping copied beside it.

@@ -256,7 +256,8 @@ def update_mapping(
         row = _locked(Mapping, mapping)
         if seen_at is not None and row.updated_at != seen_at:
             raise BadInput(
-                "Somebody else changed this mapping meanwhile. Look at it again before you save.",
+                "Somebody else changed this mapping meanwhile. Open it anew to see how it stands, then make your "
+                "change again.",
                 code="changed_meanwhile",
             )
         _check_mapping_in_place(draft)
@@ -442,7 +443,7 @@ def delete(row: Row, *, actor: Actor, address: str = "") -> None:
             before["roles"] = _arns_of(kept)
         if isinstance(kept, Deny):
             raises = kept.enabled and _is_denied(actor, kept)
-        subject, label = _subject(kept), str(kept)
+        subject, label = _subject(kept), _label(kept)
         if isinstance(kept, AwsRole) and kept.links.exists():
             raise BadInput(
                 "Mappings still give this role. Take it out of them, or switch the role off.",
@@ -565,7 +566,7 @@ def _record(
         actor=actor,
         subject=_subject(row),
         data={
-            "label": str(row),
+            "label": _label(row),
             "action": action,
             "before": before,
             "after": after,
@@ -573,6 +574,10 @@ def _record(
         },
         address=address,
     )
+
+
+def _label(row: models.Model) -> str:
+    return row.who_gets_what() if isinstance(row, Mapping) else str(row)
 
 
 def _subject(row: models.Model) -> Subject:

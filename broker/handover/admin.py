@@ -51,7 +51,7 @@ def regions_health(request: HttpRequest) -> Panel:
         "AWS regions",
         "admin/regions.html",
         {"away": [_row(seen) for seen in _avoided()]},
-        note="What does not answer is asked last for a minute, by all processes; then one looks again.",
+        note="A region that does not answer is asked last for a minute, then tried again.",
     )
 
 

@@ -32,6 +32,7 @@ from broker.backoffice import (
     chip,
     consequence,
     contributes,
+    counted,
     figures,
     finders,
     fitting,
@@ -155,6 +156,7 @@ class SessionAdmin(DetailAdmin):
         return moment(session.expires_at) if session.expires_at else NOTHING
 
     def facts(self, request: HttpRequest, thing: Session) -> Sequence[tuple[str, Any]]:
+        until = thing.expires_at if thing.state == State.REVOKED else None
         return [
             ("State", state_chip(thing)),
             ("Who", link_to(thing.person)),
@@ -170,6 +172,11 @@ class SessionAdmin(DetailAdmin):
             (
                 "Ends" if thing.state == State.ACTIVE else "Ended",
                 exact(thing.ended_at or thing.expires_at) or NOTHING,
+            ),
+            *(
+                [("What was handed out works until", exact(until))]
+                if until is not None and until > timezone.now()
+                else []
             ),
             ("Source identity", thing.source_identity),
             ("Access key id", thing.access_key_id or "none"),
@@ -187,7 +194,7 @@ class SessionAdmin(DetailAdmin):
 def what_went_wrong(request: HttpRequest, session: Session) -> Panel | None:
     if not session.failure and not session.aws_error_code:
         return None
-    return Panel("What went wrong", "admin/failure.html", {"session": session})
+    return Panel("What went wrong", "admin/failure.html", {"session": session, "here": True})
 
 
 def _rows(sessions: Iterable[Session]) -> list[dict[str, Any]]:
@@ -310,8 +317,7 @@ def live_now(request: HttpRequest) -> Iterable[Figure]:
     live = Session.objects.filter(state=State.ACTIVE, expires_at__gt=timezone.now())
     numbers = live.aggregate(sessions=Count("id"), people=Count("person", distinct=True))
     yield Figure(
-        str(numbers["sessions"]),
-        "sessions live now",
+        *counted(numbers["sessions"], "session live now", "sessions live now"),
         list_url(Session, state__exact=State.ACTIVE),
         f"of {plural(numbers['people'], 'person', 'people')}",
         position=10,
@@ -334,7 +340,7 @@ def issues_per_day(request: HttpRequest) -> Chart:
         "Credentials issued, last 14 days",
         tuple(
             Bar(
-                f"{day.day}.{day.month}.",
+                f"{day:%b} {day.day}",
                 counted.get(day, {}).get("all", 0),
                 counted.get(day, {}).get("failed", 0),
             )

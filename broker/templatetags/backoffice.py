@@ -7,6 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.contrib.admin.helpers import AdminForm, Fieldset
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.forms import BoundField
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -62,6 +65,30 @@ def length(seconds: int | None) -> str:
 def pretty(value: Any) -> str:
     """Data as indented JSON, for reading."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, default=str)
+
+
+@register.filter
+def folded(fieldset: Fieldset) -> bool:
+    """Whether it is shown closed: never with something wrong in it. Django overlooks fields that share a row."""
+    return bool(fieldset.is_collapsible) and not any(line.errors() for line in fieldset)
+
+
+@register.filter
+def wrong_fields(form: AdminForm) -> list[BoundField]:
+    """The fields that have to be mended, in the order of the page."""
+    return [
+        bound
+        for fieldset in form
+        for line in fieldset
+        for field in line
+        if isinstance(bound := field.field, BoundField) and not bound.is_hidden and bound.errors
+    ]
+
+
+@register.filter
+def overtaken(form: AdminForm) -> bool:
+    """Whether it was not saved because somebody else saved meanwhile."""
+    return bool(form.form.has_error(NON_FIELD_ERRORS, "changed_meanwhile"))
 
 
 @register.inclusion_tag("admin/copy.html")

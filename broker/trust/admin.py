@@ -20,7 +20,17 @@ from django.utils.http import urlencode
 
 from broker import backoffice
 from broker.arns import PARTITIONS
-from broker.backoffice import LinesField, Page, Panel, choice, code_area, code_input, panel, plural
+from broker.backoffice import (
+    LinesField,
+    Page,
+    Panel,
+    choice,
+    code_area,
+    code_input,
+    list_url,
+    panel,
+    plural,
+)
 from broker.entitlements.models import AwsAccount, AwsRole
 from broker.errors import BadInput, DaypassError
 from broker.trust import queries, rules
@@ -184,7 +194,10 @@ def _page(
         try:
             made = _documents(chosen, whole, values)
         except DaypassError as error:
-            problem = " ".join(filter(None, (error.message, error.remedy)))
+            if error.code == "bad_policy" and form.is_bound and "existing" in form.fields:
+                form.add_error("existing", error.message)
+            else:
+                problem = " ".join(filter(None, (error.message, error.remedy)))
     wanted = posted.get("download", "") if posted is not None else ""
     if wanted and made:
         return _download(made, wanted)
@@ -194,11 +207,16 @@ def _page(
         title = f"Set up {chosen[0]}"
     elif not chosen and len(whole) == 1:
         title = f"Set up {whole[0]}"
+    context = admin.site.each_context(request)
+    home = list_url(AwsRole if chosen else AwsAccount)
+    for task in context["navigation"]:
+        for page in task["pages"]:
+            page["current"] = page["url"] == home
     return render(
         request,
         "admin/set_up.html",
         {
-            **admin.site.each_context(request),
+            **context,
             "opts": AwsRole._meta if chosen else AwsAccount._meta,
             "title": title,
             "intro": _about(chosen, whole),

@@ -68,7 +68,7 @@ def said(planned: rules.Planned) -> str:
             text = (
                 f"It can sign from {when} on, when somebody lets it: rotation by schedule is off."
                 if planned.by_hand
-                else f"It signs from {when} on."
+                else f"It is due to sign from {when} on."
             )
     if not planned.obstacles:
         return text
@@ -130,7 +130,7 @@ def _too_early_to_sign(key: SigningKey) -> str:
     if not (early or turn.obstacles or situation.behind):
         return ""
     sentences = [
-        f"It cannot sign yet: AWS has to know it first, until {turn.at:%Y-%m-%d %H:%M} UTC."
+        f"It cannot sign before {turn.at:%Y-%m-%d %H:%M} UTC: AWS may need until then to know it."
         if early
         else "It cannot sign yet."
     ]
@@ -185,10 +185,10 @@ def behind_revoking(key: SigningKey) -> str:
     )
     count = roles.count()
     if not count:
-        return "No role for people trusts this kind of key."
+        return "No role in use trusts this kind of key: nobody's way into AWS stops."
     people = Person.objects.filter(is_active=True, memberships__group__links__role__in=roles)
     return (
-        f"Concerned are {plural(roles.values('account').distinct().count(), 'account', 'accounts')}, "
+        f"This concerns {plural(roles.values('account').distinct().count(), 'account', 'accounts')}, "
         f"{plural(count, 'role', 'roles')} and {plural(people.distinct().count(), 'person', 'people')} known so far."
     )
 
@@ -382,7 +382,7 @@ add_deed(
     "broker.awsaccount",
     Deed(
         "saml-uploaded",
-        "I uploaded the metadata",
+        "I uploaded the SAML metadata",
         _note_uploaded,
         lambda account: _has_saml_roles(account) and queries.standing(account).chore is not None,
         lambda account: (

@@ -13,7 +13,7 @@ from tests import factories as make
 pytestmark = pytest.mark.django_db
 
 EMPTY = {
-    "/admin/broker/trustcheck/": ("<code>manage.py doctor --all</code>", "broker/awsrole/"),
+    "/admin/broker/trustcheck/": (">manage.py doctor --all</code>", "broker/awsrole/"),
     "/admin/broker/finding/": ("<code>manage.py discover</code>", "broker/awsaccount/"),
     "/admin/accounts/serviceproviderkey/": (
         "the first SAML provider",

@@ -65,7 +65,9 @@ def test_a_deny_that_is_lifted_is_still_named_with_its_reason(admin_client, okta
 
     page = page_of(admin_client, grace)
 
-    assert f'Denied: <a href="/admin/broker/deny/{deny.pk}/change/">On leave</a>' in page
+    said = f'A deny that was lifted: <a href="/admin/broker/deny/{deny.pk}/change/">On leave</a>'
+    assert said in page
+    assert "Denied: " not in page
 
 
 def test_a_stale_membership_is_said_to_be_one(admin_client, okta, settings):
@@ -122,8 +124,15 @@ def test_switching_off_says_first_what_it_cannot_take_back(admin_client, grace):
     page = admin_client.get(f"/admin/accounts/person/{grace.pk}/do/deactivate/").content.decode()
 
     assert "1 live AWS session cannot be taken back" in page
+    assert "This is you." not in page
     grace.refresh_from_db()
     assert grace.is_active
+
+
+def test_an_administrator_is_told_before_switching_off_themselves(admin_client, ada):
+    page = admin_client.get(f"/admin/accounts/person/{ada.pk}/do/deactivate/").content.decode()
+
+    assert "This is you." in page
 
 
 def test_somebody_switched_off_is_signed_out_everywhere_and_it_is_recorded(

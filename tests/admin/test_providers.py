@@ -115,7 +115,7 @@ def test_the_first_question_is_which_protocol(admin_client):
 def test_what_the_other_side_needs_stands_there_before_anything_is_saved(admin_client):
     page = admin_client.get(f"{ADD}?protocol=saml").content.decode()
 
-    assert "https://daypass.test/saml/<span data-slug" in page
+    assert 'https://daypass.test/saml/<span class="unfilled" data-slug' in page
     assert "/acs/" in page
 
 
@@ -157,6 +157,19 @@ def test_saml_by_its_parts(admin_client):
     made = IdentityProvider.objects.get(slug="acme")
     assert made.sso_url == "https://idp.example/sso"
     assert made.certificate_expires_at is not None
+
+
+def test_a_part_that_is_wrong_is_not_folded_away(admin_client):
+    pem = certificate(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+    answer = admin_client.post(
+        f"{ADD}?protocol=saml",
+        saml_form(entity_id="https://idp.example/", sso_url="nowhere", certificates=pem),
+    )
+
+    page = answer.content.decode()
+    assert 'href="#id_sso_url"' in page and 'id="id_sso_url"' in page
+    assert "<details><summary><h2>Or by its parts" not in page
 
 
 def test_oidc_by_its_issuer(admin_client, web):
@@ -391,7 +404,9 @@ def test_a_provider_is_switched_on_by_its_button(admin_client, idp):
     provider = IdentityProvider.objects.get(slug="acme")
 
     url = f"/admin/accounts/identityprovider/{provider.pk}/do/enable/"
-    assert "<p>It is done at once.</p>" in admin_client.get(url).content.decode()
+    asked = admin_client.get(url).content.decode()
+    assert "<p>It is done at once.</p>" in asked
+    assert "<li>People can sign in with Acme, and get the roles that its groups give.</li>" in asked
     admin_client.post(url)
 
     provider.refresh_from_db()
@@ -400,11 +415,19 @@ def test_a_provider_is_switched_on_by_its_button(admin_client, idp):
 
 
 def test_switching_off_says_first_how_many_people_it_shuts_out(admin_client, ada, okta, grace):
-    page = admin_client.get(f"/admin/accounts/identityprovider/{okta.pk}/do/disable/")
+    address = f"/admin/accounts/identityprovider/{okta.pk}/do/disable/"
+    page = admin_client.get(address).content.decode()
 
-    assert "2 people sign in with Okta" in page.content.decode()
+    assert "2 people sign in with Okta" in page
+    assert "1 administrator is among them" in page
+    assert "only the break-glass account can sign in then" in page
     okta.refresh_from_db()
     assert okta.enabled
+
+    entra = make.provider("entra", name="Entra")
+    page = admin_client.get(f"/admin/accounts/identityprovider/{entra.pk}/do/disable/")
+    assert "among them" not in page.content.decode()
+    assert "No other provider is on" not in page.content.decode()
 
 
 @pytest.fixture
@@ -635,7 +658,7 @@ def test_what_waits_is_on_the_first_page_and_on_the_providers_page(admin_client,
         assert "Compare the fingerprints" in shown and "<del>" not in shown
     assert page.index("Waits for you") < page.index('id="settings"')
     kept = services.fingerprint(acme.certificates[0])
-    assert ">goes<" in page[: page.index(kept)]
+    assert ">removed<" in page[: page.index(kept)]
     assert ">new<" in page[page.index(kept) :]
 
 
@@ -643,7 +666,7 @@ def test_fingerprints_are_compared_where_there_are_any(admin_client, acme, renew
     keys = ProviderProposal.objects.get()
     decide(admin_client, keys, "dismiss")
     url = f"/admin/accounts/providerproposal/{keys.pk}/change/"
-    over = admin_client.get(url).content.decode()
+    dismissed = admin_client.get(url).content.decode()
     other = ProviderProposal.objects.create(
         provider=acme,
         content={
@@ -661,11 +684,39 @@ def test_fingerprints_are_compared_where_there_are_any(admin_client, acme, renew
         f"/admin/accounts/providerproposal/{other.pk}/change/"
     ).content.decode()
 
-    assert "<del>https://idp.example/sso</del>" in over
-    assert "Compare the fingerprints" not in over
+    assert "Compare the fingerprints" not in dismissed
     assert "<del>" not in addresses
     assert "Compare the fingerprints" not in addresses
     assert "whether this is right" in addresses
+
+
+def test_only_what_was_believed_looks_as_if_it_had_been(admin_client, acme, renewed):
+    proposal = ProviderProposal.objects.get()
+    url = f"/admin/accounts/providerproposal/{proposal.pk}/change/"
+
+    def page(state: str) -> str:
+        ProviderProposal.objects.update(state=state)
+        return str(admin_client.get(url).content.decode())
+
+    assert "Believed now" in page("open") and "What it says" in page("open")
+    assert "Believed then" in page("accepted") and "What it said" in page("accepted")
+    assert "<del>https://idp.example/sso</del>" in page("accepted")
+    assert ">removed<" in page("accepted") and ">new<" in page("accepted")
+    for state in ("dismissed", "superseded"):
+        assert "https://idp.example/sso" in page(state)
+        assert "<del>" not in page(state) and "<ins>" not in page(state)
+        assert ">would be removed<" in page(state) and ">would be new<" in page(state)
+        assert ">removed<" not in page(state) and ">new<" not in page(state)
+
+
+def test_a_list_in_which_nothing_waits_says_what_would(admin_client):
+    page = admin_client.get("/admin/accounts/providerproposal/").content.decode()
+
+    assert "Nothing waits for you." in page
+    assert (
+        "A new key or address that an administrator has to believe waits here until you say yes."
+        in page
+    )
 
 
 def test_exactly_what_was_shown_is_believed(admin_client, ada, acme, renewed):
@@ -731,7 +782,10 @@ def test_a_new_token_endpoint_says_that_the_secret_is_forgotten(admin_client, ke
     page = page_of(admin_client, keycloak)
     answer = decide(admin_client, proposal, "believe")
 
+    own = admin_client.get(f"/admin/accounts/providerproposal/{proposal.pk}/change/")
+
     assert "is forgotten if you believe this" in page
+    assert "forgotten" not in own.content.decode()
     assert "give the client secret again" in said_in(answer)
     keycloak.refresh_from_db()
     assert keycloak.client_secret_sealed == ""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+import re
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from broker.audit.models import AuditEvent
 from broker.audit.rules import Kind
@@ -252,8 +255,26 @@ def test_a_role_whose_last_issue_failed_says_why_and_what_mends_it(admin_client,
     today = admin_client.get("/admin/").content.decode()
 
     assert "The last issue of this role failed" in page
+    assert page.index('id="the-last-issue-of-this-role-failed"') < page.index('id="settings"')
+    jumps = page.partition('<nav class="jumps"')[2].partition("</nav>")[0]
+    led = re.findall(r'href="#([a-z-]+)"', jumps)
+    assert led[:2] == ["the-last-issue-of-this-role-failed", "settings"]
+    assert all(page.count(f'id="{anchor}"') == 1 for anchor in led)
     assert "Add sts:TagSession to its actions." in page
     assert "does not allow sts:TagSession" in today
+
+
+def test_a_page_leads_to_everything_on_it(admin_client):
+    account = make.account("Payments", account_id="111122223333")
+    for thing in (account, make.role("Developer", of=account)):
+        page = admin_client.get(f"/admin/broker/{thing._meta.model_name}/{thing.pk}/change/")
+        said = page.content.decode()
+        jumps = said.partition('<nav class="jumps"')[2].partition("</nav>")[0]
+
+        assert re.findall(r'href="#([a-z-]+)"', jumps) == [
+            "settings",
+            *(panel.anchor for panel in page.context["panels"]),
+        ]
 
 
 # --- Mappings
@@ -330,6 +351,35 @@ def test_what_is_wrong_with_a_mapping_stands_at_its_field(
     assert changed() == []
 
 
+def nothing_wrong_is_folded_away(answer) -> bool:
+    """Whether something is marked as wrong, and all of it stands where it is seen at once."""
+    page = answer.content.decode()
+    closed = re.findall(r"<details>.*?</details>", page, re.DOTALL)
+    return "errorlist" in page and not any("errorlist" in part for part in closed)
+
+
+def test_what_is_wrong_in_a_fold_is_shown_and_led_to(admin_client, engineers):
+    account = make.account("Payments", account_id="111122223333")
+    url = f"/admin/broker/awsaccount/{account.pk}/change/"
+
+    changing = admin_client.post(url, account_form(second_region="nowhere"))
+    adding = admin_client.post(
+        MAPPING,
+        mapping_form(engineers, make.role("Developer"), valid_until="2001-01-01T00:00"),
+    )
+
+    assert nothing_wrong_is_folded_away(changing)
+    assert nothing_wrong_is_folded_away(adding)
+    assert (
+        'One thing has to be mended below: <a href="#id_second_region">Second region</a>.'
+        in changing.content.decode()
+    )
+    assert '<a href="#id_valid_until">Until</a>.' in adding.content.decode()
+    assert "<h2>Session policy and tags</h2>" in "".join(
+        re.findall(r"<details>.*?</details>", adding.content.decode(), re.DOTALL)
+    )
+
+
 def change_mapping(client, mapping, **answers: object):
     url = f"/admin/broker/mapping/{mapping.pk}/change/"
     form = client.get(url).context["adminform"].form
@@ -378,6 +428,7 @@ def test_somebody_elses_change_is_not_overwritten(admin_client, engineers):
 
     mapping.refresh_from_db()
     assert "Somebody else changed this mapping" in answer.content.decode()
+    assert f'<a href="{url}">Open it anew</a>' in answer.content.decode()
     assert "to be mended" not in answer.content.decode()  # nothing below is wrong
     assert mapping.note == "By somebody else"
 
@@ -479,7 +530,9 @@ def test_a_role_that_no_mapping_gives_is_told_before_and_after_it_is_mapped(
     assert told in after
     mapping = Mapping.objects.get()
     page = admin_client.get(f"/admin/broker/mapping/{mapping.pk}/change/").content.decode()
-    assert "Gives nobody" in page
+    fact = page.partition("<dt>Has no effect on</dt>")[2].partition("</dd>")[0]
+    assert "Asserted in Ledger</a>: AWS trusts" in fact
+    assert "Assign it there, or give the role another trust." in fact
     assert told not in preview(admin_client, engineers, developer)
 
 
@@ -489,7 +542,7 @@ def test_a_mapping_of_roles_that_mappings_give_is_saved_without_a_warning(admin_
     ).content.decode()
 
     assert "No mapping gives" not in page
-    assert "Gives nobody" not in page
+    assert "Has no effect on" not in page
 
 
 def test_the_page_of_such_a_role_asks_for_no_mapping(admin_client, engineers, asserted):
@@ -502,6 +555,16 @@ def test_the_page_of_such_a_role_asks_for_no_mapping(admin_client, engineers, as
     for page in (bare, mapped):
         assert "Add a mapping" not in page
     assert "None of them has an effect on this role." in mapped
+
+
+def test_only_a_session_that_daypass_names_is_told_by_its_name(admin_client, asserted):
+    named = {
+        role: "Its sessions are named like"
+        in admin_client.get(f"/admin/broker/awsrole/{role.pk}/change/").content.decode()
+        for role in (asserted, make.role("Developer"))
+    }
+
+    assert list(named.values()) == [False, True]
 
 
 @pytest.mark.parametrize("group", ["", "x", "999999", "1' OR 1=1"])
@@ -538,6 +601,21 @@ def test_a_role_that_a_mapping_gives_is_not_deleted(admin_client, engineers):
     assert "Mappings still give this role" in answer.content.decode()
 
 
+def test_the_page_of_a_person_says_what_is_denied_and_whether_it_still_is(admin_client, grace):
+    past = timezone.now() - timedelta(days=1)
+    for name, values in {
+        "Now": {},
+        "Past": {"valid_until": past},
+        "Lifted": {"enabled": False},
+    }.items():
+        make.deny(person=grace, role=make.role(name), reason="Audit", **values)
+
+    page = admin_client.get(f"/admin/accounts/person/{grace.pk}/change/").content.decode()
+
+    for name, said in {"Now": "in force", "Past": "over", "Lifted": "lifted"}.items():
+        assert re.search(rf">[^<]*{name}[^<]*</a>\s*<span[^>]*>{said}</span>", page), name
+
+
 def test_what_is_in_the_way_of_a_deletion_is_counted_before(admin_client, engineers, grace):
     production = make.environment("Production")
     account = make.account("Payments", account_id="111122223333", environment=production)
@@ -561,12 +639,20 @@ def test_what_is_in_the_way_of_a_deletion_is_counted_before(admin_client, engine
         target = link.partition('"')[0]
         assert admin_client.get(f"/admin/broker/{target}").status_code == 200
     assert "Move it to another one first." in said[production]
+    assert "Delete it first, or switch the account off." in said[account]
     assert "Take it out of them first, or switch it off." in said[role]
+    for thing in (account, role):
+        off = f'href="/admin/broker/{thing._meta.model_name}/{thing.pk}/do/off/">Switch off…</a>'
+        assert off in said[thing]
+        type(thing).objects.filter(pk=thing.pk).update(enabled=False)
+        assert "Switch off…" not in asked(thing)
+        assert "or switch" not in asked(thing)
+    assert "Switch off…" not in said[production]
 
     mapping.delete()
     role.denies.all().delete()
     role.delete()
-    assert "No role belongs to it. It is gone for good." in asked(account)
+    assert "No role belongs to it. It will be gone for good." in asked(account)
     assert ">Delete</button>" in asked(account)
 
 
@@ -580,6 +666,16 @@ def test_a_role_that_was_used_stays_and_is_switched_off(admin_client, grace):
 
     assert f'session/?role__id__exact={role.pk}">1 session</a> still refers to it.' in page
     assert "switch it off instead" in page and ">Delete</button>" not in page
+
+
+def test_what_is_so_already_is_not_done_again(admin_client):
+    role = make.role("Developer")
+    before = AuditEvent.objects.count()
+
+    answer = admin_client.post(f"/admin/broker/awsrole/{role.pk}/do/on/", follow=True)
+
+    assert "“Switch on” is not possible or not needed now." in answer.content.decode()
+    assert AuditEvent.objects.count() == before
 
 
 def test_an_environment_with_accounts_is_not_told_to_be_switched_off(admin_client):
@@ -647,6 +743,23 @@ def test_a_mapping_is_headed_by_who_gets_what(admin_client, engineers):
 
     assert headings_of(admin_client, one, "do/off/") == [said, f"Switch off: {said}"]
     assert headings_of(admin_client, more) == ["engineers (Okta) → 2 roles"]
+
+
+def test_a_mapping_is_called_by_its_roles_wherever_it_is_told(admin_client, ada, engineers):
+    role = make.role("Developer", of=make.account("Payments", account_id="111122223333"))
+    make.membership(ada, engineers)
+    said = "engineers (Okta) → Developer in Payments"
+
+    admin_client.post(MAPPING, mapping_form(engineers, role))
+    today = admin_client.get("/admin/").content.decode()
+    log = admin_client.get("/admin/broker/auditevent/").content.decode()
+    mapping = Mapping.objects.get()
+    for deed in ("off", "delete"):
+        admin_client.post(f"/admin/broker/mapping/{mapping.pk}/do/{deed}/")
+
+    assert f"by changing “{said}”" in html.unescape(today)
+    assert f"mapping {said}</a>" in html.unescape(log)
+    assert [event.data["label"] for event in changed()] == [said] * 3
 
 
 # --- In use or not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -56,6 +57,11 @@ def test_a_failed_session_shows_what_aws_said_and_what_mends_it(admin_client, gr
 
     for part in ("InvalidIdentityToken", "AWS could not fetch the keys.", "Let AWS reach the key"):
         assert part in page
+    own = f'href="/admin/broker/session/{session.pk}/change/"'
+    assert own not in page
+    assert (
+        own in admin_client.get(f"/admin/broker/awsrole/{session.role_id}/change/").content.decode()
+    )
 
 
 def test_sessions_are_filtered_and_found(admin_client, grace, okta):
@@ -106,6 +112,24 @@ def test_ending_a_session_says_until_when_the_keys_still_work(admin_client, ada,
     assert "AWS does not take credentials back" in answer.content.decode()
     event = AuditEvent.objects.get(kind=Kind.SESSION_ENDED.value)
     assert event.actor_id == str(ada.pk)
+
+
+def test_the_page_of_an_ended_session_goes_on_saying_it_while_it_is_so(admin_client, grace):
+    now = timezone.now()
+    ended = {"state": "revoked", "ended_at": now - timedelta(minutes=10)}
+    working = session_of(grace, **ended, expires_at=now + timedelta(minutes=30))
+    others = (
+        session_of(grace, **ended, expires_at=now - timedelta(minutes=5)),
+        session_of(grace, **ended),
+        session_of(grace, expires_at=now + timedelta(minutes=30)),
+    )
+
+    page = admin_client.get(f"/admin/broker/session/{working.pk}/change/").content.decode()
+
+    assert f"<dt>What was handed out works until</dt><dd>{exact(working.expires_at)}</dd>" in page
+    for other in others:
+        url = f"/admin/broker/session/{other.pk}/change/"
+        assert "What was handed out works until" not in admin_client.get(url).content.decode()
 
 
 def test_it_says_so_before_as_well(admin_client, grace):
@@ -227,6 +251,22 @@ def test_what_was_refused_is_said_once_and_what_is_not_verified_too(admin_client
     assert "not verified yet" not in page
 
 
+def test_an_event_names_the_role_or_the_session_that_it_is_about(admin_client):
+    arn = "arn:aws:iam::111122223333:role/teams/Developer"
+    about = {
+        "role Developer in Payments": ("role", {"role": arn, "account": "Payments"}),
+        "role Developer": ("role", {"role": arn}),
+        "role": ("role", {"role": "", "account": ""}),
+        "session grace.1": ("session", {"session_name": "grace.1"}),
+    }
+    for said, (subject, data) in about.items():
+        event = record_now(Kind.ROLE_REFUSED, subject=Subject(subject, "1"), data=data)
+
+        page = admin_client.get(f"/admin/broker/auditevent/{event.pk}/change/").content.decode()
+
+        assert re.search(rf"<dt>About</dt><dd><a [^>]*>{re.escape(said)}</a></dd>", page), said
+
+
 def test_every_kind_of_event_has_words():
     assert set(WORDS) == {kind.value for kind in Kind}
 
@@ -234,7 +274,7 @@ def test_every_kind_of_event_has_words():
 def test_verifying_now_says_that_the_log_is_whole_and_records_who_asked(admin_client, ada, refusal):
     answer = admin_client.post("/admin/broker/auditevent/verify/", follow=True)
 
-    assert "The audit log is whole" in answer.content.decode()
+    assert "The audit log is whole: its one event is as written." in answer.content.decode()
     event = AuditEvent.objects.get(kind=Kind.AUDIT_VERIFIED.value)
     assert event.actor_id == str(ada.pk)
     assert AuditHead.objects.get().verified_seq == refusal.seq
@@ -258,7 +298,10 @@ def test_a_changed_event_is_told_everywhere_until_the_whole_log_is_verified(admi
     record_now(Kind.SIGN_OUT)
     verify_recent()
 
-    assert "was changed after it was written" in answer.content.decode()
+    said = answer.content.decode()
+    assert said.count("was changed after it was written") == 1
+    assert "The audit log is broken. What to do stands below." in said
+    assert "Stop Daypass, keep the database as it is" in said
     assert "was tampered with" in admin_client.get("/admin/").content.decode()
     assert "Broken" in admin_client.get("/admin/broker/auditevent/").content.decode()
 
@@ -272,5 +315,7 @@ def test_a_long_log_is_left_to_the_worker(admin_client, refusal):
 
     answer = admin_client.post("/admin/broker/auditevent/verify/", follow=True)
 
-    assert "The worker verifies all" in answer.content.decode()
+    said = answer.content.decode()
+    assert "The worker verifies all 20,001 events now. Reload this page in a few minutes" in said
+    assert "20,001 events" in said.partition("chain-state")[2]
     assert AuditHead.objects.get().verified_at is None

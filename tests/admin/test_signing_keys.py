@@ -82,7 +82,7 @@ def test_no_button_is_offered_that_could_not_succeed(admin_client):
         for name, key in (("rotate", waiting), ("remove", retired))
     }
 
-    assert f"AWS has to know it first, until {known:%Y-%m-%d %H:%M} UTC." in asked["rotate"]
+    assert f"It cannot sign before {known:%Y-%m-%d %H:%M} UTC: AWS may need" in asked["rotate"]
     assert "Payments (111122223333) has to be given today" in asked["rotate"]
     assert f"until {retired.retired_at + DAY:%Y-%m-%d %H:%M} UTC" in asked["remove"]
     for said in asked.values():
@@ -114,10 +114,12 @@ def test_revoking_is_confirmed_with_its_price_and_says_what_to_do_in_each_accoun
     stolen = signing()
     asked = admin_client.get(f"{LIST}{stolen.pk}/do/revoke/").content.decode()
     assert "sign-in to AWS stops until AWS fetches the new key set" in asked
-    assert "Concerned are 1 account, 1 role and 1 person known so far." in asked
+    assert "This concerns 1 account, 1 role and 1 person known so far." in asked
     of_the_other = admin_client.get(f"{LIST}{signing('saml').pk}/do/revoke/").content.decode()
     assert "until each account is given the new metadata" in of_the_other
-    assert "No role for people trusts this kind of key." in of_the_other
+    assert (
+        "No role in use trusts this kind of key: nobody&#x27;s way into AWS stops." in of_the_other
+    )
 
     said = do(admin_client, stolen, "revoke")
 
@@ -154,7 +156,7 @@ def test_a_saml_keys_page_shows_who_lags_and_the_account_says_when_it_is_done(ad
     url = f"/admin/broker/awsaccount/{account.pk}/"
     shown = admin_client.get(f"{url}change/").content.decode()
     assert "update-saml-provider" in shown
-    assert "I uploaded the metadata…" in shown
+    assert "I uploaded the SAML metadata…" in shown
     said = admin_client.post(f"{url}do/saml-uploaded/", follow=True).content.decode()
 
     assert "It holds today" in said

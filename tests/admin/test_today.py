@@ -126,6 +126,9 @@ def test_a_quiet_day_says_so(admin_client, okta):
 
     assert "Nothing. Providers answer" in page
     assert "Finish the steps above" not in page
+    assert "role in use" in page and "mapping in use" in page
+    make.role("Reader")
+    assert "roles in use" in admin_client.get("/admin/").content.decode()
 
 
 def test_rising_refusals_are_told(admin_client):
@@ -150,6 +153,7 @@ def test_the_chart_counts_issues_by_day_without_inline_style(admin_client, grace
     (chart,) = answer.context["charts"]
 
     assert (chart.bars[-1].value, chart.bars[-1].bad, len(chart.bars)) == (1, 1, 14)
+    assert all(re.fullmatch(r"[A-Z][a-z]{2} [1-9]\d?", bar.label) for bar in chart.bars)
     assert "style=" not in answer.content.decode()
 
 

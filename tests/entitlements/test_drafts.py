@@ -284,20 +284,23 @@ def test_a_policy_lives_where_its_roles_do(arn, roles, words):
 
 
 @pytest.mark.parametrize(
-    ("fields", "field"),
+    ("fields", "field", "words"),
     [
-        ({"reason": " "}, "reason"),
-        ({"reason": "x" * 201}, "reason"),
-        ({"group": None}, "group"),
-        ({"person": ROLE}, "group"),
-        ({"role": ROLE, "account": 1}, "role"),
-        ({"valid_until": datetime(2026, 1, 1)}, "valid_until"),  # noqa: DTZ001
+        ({"reason": " "}, "reason", ""),
+        ({"reason": "x" * 201}, "reason", ""),
+        ({"group": None}, "group", "Name either a group or a person."),
+        ({"person": ROLE}, "group", "Name a group or a person, not both."),
+        ({"role": ROLE, "account": 1}, "role", "Name a role or an account, not both."),
+        ({"valid_until": datetime(2026, 1, 1)}, "valid_until", ""),  # noqa: DTZ001
     ],
 )
-def test_a_deny_that_cannot_be_is_refused_at_its_field(fields, field):
+def test_a_deny_that_cannot_be_is_refused_at_its_field(fields, field, words):
     draft = DenyDraft(**({"reason": "Gone", "group": 1} | fields))
 
-    assert set(errors_of(check_deny, draft)) == {field}
+    errors = errors_of(check_deny, draft)
+
+    assert set(errors) == {field}
+    assert words in str(errors[field])
 
 
 @pytest.mark.parametrize(

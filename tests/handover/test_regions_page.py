@@ -36,7 +36,7 @@ def account(**fields) -> AwsAccount:
     [
         (
             {"region": "eu-west-1"},
-            "STS is asked in eu-west-1. When it does not answer, in eu-central-1, which is near by and always on.",
+            "STS is asked in eu-west-1. When it does not answer, in eu-central-1, which is nearby and always on.",
         ),
         (
             {"region": "eu-west-1", "second_region": "eu-north-1"},
@@ -102,8 +102,8 @@ def test_when_all_is_well_nothing_is_said_on_the_first_page(admin_client):  # no
     ("second", "problem"),
     [
         ("eu-west-1", "Name another region than the first one."),
-        ("cn-north-1", "cn-north-1 is not a region of AWS; one is us-east-1."),
-        ("anywhere", "anywhere is not a region of AWS; one is us-east-1."),
+        ("cn-north-1", "cn-north-1 is not a region of the partition AWS; one is us-east-1."),
+        ("anywhere", "anywhere is not a region of the partition AWS; one is us-east-1."),
     ],
 )
 def test_a_second_region_has_to_be_another_one_of_the_same_partition(

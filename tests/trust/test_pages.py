@@ -207,7 +207,7 @@ def test_nothing_chosen_leads_to_where_it_is_chosen(admin_client):
     assert "Choose what to set up." in page
     assert f'href="{reverse("admin:broker_awsaccount_changelist")}"' in page
     assert f'href="{reverse("admin:broker_awsrole_changelist")}"' in page
-    assert "Nothing to take away yet" not in page
+    assert "No template yet" not in page
     assert 'id="set-up"' not in page
     for unknown in ({"role": "x"}, {"account": "-1"}, {"account": "9" * 40}):
         assert "Choose what to set up." in get(admin_client, **unknown).content.decode()

@@ -78,14 +78,14 @@ class EnvironmentAdmin(DaypassAdmin):
             "delete",
             "Delete",
             delete,
-            warn=lambda environment: "No account uses it. It is gone for good.",
+            warn=lambda environment: "No account uses it. It will be gone for good.",
             blocked=in_the_way,
             danger=True,
             leaves=True,
         ),
     )
     list_display = ("environment", "marked", "accounts", "position")
-    intro = "What kind of account it is: a word and a colour on every account of it."
+    intro = "What kind an account is: a word and a colour that people see on it and on its roles."
     ordering = ("position", "name")
     empty = "For example Production (red), Staging (amber) and Sandbox (green)."
     add_title = "Add an environment"
@@ -151,7 +151,7 @@ class AwsAccountForm(ServiceForm):
         max_length=32,
         required=False,
         widget=code_input(),
-        help_text="Who is asked when the first region does not answer. Empty: one near by that is always on.",
+        help_text="Who is asked when the first region does not answer. Empty: one nearby that is always on.",
     )
     partition = forms.ChoiceField(
         choices=AwsAccount._meta.get_field("partition").flatchoices,
@@ -218,7 +218,7 @@ class AwsAccountAdmin(DaypassAdmin):
     deeds = deeds_of(
         "Every role of this account is refused from then on.",
         "The roles of this account can be used again, where mappings give them.",
-        "No role belongs to it. It is gone for good.",
+        "No role belongs to it. It will be gone for good.",
     )
     list_display = ("account", "number", "kind", "region", "roles", "state")
     list_filter = (

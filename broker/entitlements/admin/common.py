@@ -49,10 +49,7 @@ def heading_of(thing: Any) -> str:
         case Deny():
             return f"Deny for {who_is_denied(thing)}: {what_is_denied(thing)}"
         case RoleMapping():
-            links = thing.links.select_related("role__account")
-            first = list(links[:2])
-            gives = str(first[0].role) if len(first) == 1 else f"{links.count()} roles"
-            return f"{thing.group} → {gives}"
+            return thing.who_gets_what()
         case _:
             return str(thing)
 
@@ -80,8 +77,9 @@ def without_switch(fieldsets: Any) -> list[tuple[str | None, dict[str, Any]]]:
     kept = []
     for title, options in fieldsets:
         rows = [
-            tuple(name for name in ((row,) if isinstance(row, str) else row) if name != SWITCH)
+            row if isinstance(row, str) else tuple(name for name in row if name != SWITCH)
             for row in options["fields"]
+            if row != SWITCH
         ]
         if any(rows):
             kept.append((title, {**options, "fields": tuple(filter(None, rows))}))
@@ -114,16 +112,18 @@ def in_the_way(thing: Any) -> str:
                 found.append((model, count, url))
     if not found:
         return ""
-    said = format_html_join(
-        " and ",
-        '<a href="{}">{}</a>',
-        (
-            (
-                url,
-                plural(count, str(model._meta.verbose_name), str(model._meta.verbose_name_plural)),
-            )
-            for model, count, url in found
-        ),
+    *others, last = (
+        format_html(
+            '<a href="{}">{}</a>',
+            url,
+            plural(count, str(model._meta.verbose_name), str(model._meta.verbose_name_plural)),
+        )
+        for model, count, url in found
+    )
+    said = (
+        format_html("{} and {}", format_html_join(", ", "{}", ((o,) for o in others)), last)
+        if others
+        else last
     )
     one = sum(count for _, count, _ in found) == 1
     refer, them = ("refers", "it") if one else ("refer", "them")
@@ -131,9 +131,14 @@ def in_the_way(thing: Any) -> str:
         case Environment():
             remedy = f"Move {them} to another one first."
         case AwsRole() if any(model not in (RoleMapping, Deny) for model, _, _ in found):
-            remedy = "What happened with it has to stay readable: switch it off instead."
+            remedy = "What happened with it has to stay readable" + (
+                ": switch it off instead." if thing.enabled else ", so it stays, switched off."
+            )
         case AwsRole():
-            remedy = f"Take it out of {them} first, or switch it off."
+            remedy = f"Take it out of {them} first{', or switch it off' if thing.enabled else ''}."
+        case AwsAccount():
+            off = ", or switch the account off" if thing.enabled else ""
+            remedy = f"Delete {them} first{off}."
         case _:
             remedy = f"Delete {them} first, or switch it off."
     return format_html("{} still {} to it. {}", said, refer, remedy)

@@ -60,7 +60,7 @@ class DenyForm(ServiceForm):
         AwsAccount.objects.all(),
         required=False,
         label="Or any role of this account",
-        help_text="Neither: no role at all.",
+        help_text="Both empty: they may use no role at all.",
     )
     valid_until = MomentField(
         label="Until", required=False, help_text="UTC. Empty: until somebody lifts it."
@@ -102,7 +102,7 @@ class DenyAdmin(DaypassAdmin):
     deeds = deeds_of(
         "The deny is lifted: mappings count again.",
         "The deny is in force again and beats every mapping.",
-        "The deny is gone for good: mappings count again.",
+        "The deny will be gone for good: mappings count again.",
     )
     list_display = ("who", "may_not", "reason", "until", "state")
     list_filter = (("enabled", titled("in force", admin.BooleanFieldListFilter)),)
@@ -157,5 +157,15 @@ class DenyAdmin(DaypassAdmin):
 
 @panel("accounts.person", position=25)
 def denies_of_person(request: HttpRequest, person: Person) -> Panel | None:
-    rows = [{"deny": deny, "url": url_of(deny)} for deny in Deny.objects.filter(person=person)[:20]]
+    denies = Deny.objects.filter(person=person).select_related("role__account", "account")[:20]
+    now = timezone.now()
+    rows = [
+        {
+            "deny": deny,
+            "url": url_of(deny),
+            "what": capfirst(what_is_denied(deny)),
+            "over": bool(deny.valid_until and deny.valid_until <= now),
+        }
+        for deny in denies
+    ]
     return Panel("Denied by name", "admin/denies.html", {"rows": rows}) if rows else None

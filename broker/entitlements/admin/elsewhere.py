@@ -17,6 +17,7 @@ from broker.backoffice import (
     Step,
     attentions,
     contributes,
+    counted,
     figures,
     finders,
     list_url,
@@ -49,16 +50,14 @@ def what_there_is(request: HttpRequest) -> Iterable[Figure]:
     accounts = AwsAccount.objects.filter(enabled=True).count()
     roles = AwsRole.objects.filter(enabled=True).count()
     yield Figure(
-        str(roles),
-        "roles in use",
+        *counted(roles, "role in use", "roles in use"),
         list_url(AwsRole),
         f"in {plural(accounts, 'account', 'accounts')}",
     )
     mappings = RoleMapping.objects.filter(enabled=True).count()
     denies = Deny.objects.filter(enabled=True).count()
     yield Figure(
-        str(mappings),
-        "mappings in use",
+        *counted(mappings, "mapping in use", "mappings in use"),
         list_url(RoleMapping),
         plural(denies, "deny", "denies") + " in force",
     )

@@ -142,7 +142,7 @@ class MappingForm(ServiceForm):
     require_mfa = forms.BooleanField(
         label="Only with a second factor",
         required=False,
-        help_text="The identity provider has to vouch for it; which answers mean that stands in its claim map.",
+        help_text="The identity provider has to vouch for it. Which of its answers count is set in its claim map.",
     )
     max_sign_in_age = LengthField(
         label="Only soon after signing in",
@@ -246,7 +246,7 @@ class MappingAdmin(DaypassAdmin):
     deeds = deeds_of(
         "It gives nobody anything from then on.",
         "It gives its roles to the members of the group again.",
-        "The mapping is gone for good.",
+        "The mapping will be gone for good.",
     )
     list_display = ("who", "gets", "within", "why", "state")
     list_filter = (
@@ -268,7 +268,7 @@ class MappingAdmin(DaypassAdmin):
             "Within which limits",
             {
                 "fields": (("allow_console", "allow_keys"), "max_seconds", "require_mfa"),
-                "description": "Every empty limit is none of its own; the shortest of all limits wins.",
+                "description": "An empty field sets no limit here. Where several limits apply, the shortest wins.",
                 "classes": ("no-optional",),
             },
         ),
@@ -364,8 +364,12 @@ class MappingAdmin(DaypassAdmin):
         if asserted:
             found.append(
                 (
-                    "Gives nobody",
-                    format_html_join(", ", "{}", ((link_to(one),) for one in asserted)),
+                    "Has no effect on",
+                    format_html(
+                        "{}: AWS trusts the provider's own AWS application there. Assign it there, or give the role "
+                        "another trust.",
+                        format_html_join(", ", "{}", ((link_to(one),) for one in asserted)),
+                    ),
                 )
             )
         if thing.session_tags:

@@ -74,8 +74,8 @@ class RoleFields(forms.Form):
         initial=3600,
         least=900,
         most=43200,
-        help_text="The role's maximum session duration in IAM: from 1 h to 12 h. For example 8 h. "
-        "With AssumeRole AWS gives 1 h at most all the same.",
+        help_text="Not longer than the role's maximum session duration in IAM, which is from 1 h to 12 h. For example "
+        "8 h. With AssumeRole AWS gives 1 h at most all the same.",
     )
     external_id = forms.CharField(
         label="External id",
@@ -90,7 +90,8 @@ class RoleFields(forms.Form):
         max_length=64,
         widget=code_input(placeholder=names.DEFAULT),
         help_text=f"With {{handle}} and {{random}}. Empty: {names.DEFAULT}, for example {names.example('')}. "
-        "CloudTrail shows it; a trust policy may ask for its form.",
+        "CloudTrail shows it; a trust policy may ask for its form. Not for a relayed SAML assertion: its sender names "
+        "the session.",
     )
     relay_provider_id = forms.ModelChoiceField(
         IdentityProvider.objects.filter(
@@ -201,7 +202,7 @@ class AwsRoleAdmin(DaypassAdmin):
     deeds = deeds_of(
         "Nobody gets this role from then on.",
         "This role can be used again, where mappings give it.",
-        "No mapping gives it and nobody ever used it. It is gone for good.",
+        "No mapping gives it and nobody ever used it. It will be gone for good.",
     )
     list_display = ("role", "in_account", "kind", "trusted_by", "longest", "mapped", "state")
     list_filter = (
@@ -221,6 +222,7 @@ class AwsRoleAdmin(DaypassAdmin):
     search_help_text = "Role, account, id or ARN"
     empty = "Register roles by their ARN, one by one or pasted as a list."
     add_title = "Register a role"
+    early = ("The last issue of this role failed",)
     change_list_template = "admin/role_list.html"
     form = AwsRoleForm
     ordering = ("account__name", "name")
@@ -291,6 +293,8 @@ class AwsRoleAdmin(DaypassAdmin):
         state = self.state(thing)
         if thing.enabled and not thing.account.enabled:
             state = format_html("{} with its account", state)
+        if thing.trust == Trust.RELAYED_ASSERTION:
+            return (("State", state),)
         return (
             ("State", state),
             ("Its sessions are named like", names.example(thing.session_name)),

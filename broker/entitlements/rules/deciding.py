@@ -202,7 +202,9 @@ def _obstacles(
         sentence = "None of your groups gives you this role."
         found.append((Code.NO_MAPPING, sentence, NextStep.ASK_ADMINISTRATOR))
     if role.sensitive and ask.door == "device_code":
-        sentence = f"{role.name} is a sensitive role: it is never given to another computer by a device code."
+        sentence = (
+            f"{role.name} is a sensitive role: it is never given to another computer by a code."
+        )
         found.append((Code.DEVICE_CODE_NOT_ALLOWED, sentence, NextStep.USE_OTHER_DOOR))
     if role.trust in ("relayed_token", "relayed_assertion"):
         found += _relay(principal, snapshot, now)
@@ -234,8 +236,8 @@ def _relay(
         return []
     if over:
         sentence = (
-            f"AWS wants to see what {proof.provider_name} said of you at your sign-in, and that is no longer valid. "
-            "Sign in again."
+            f"AWS wants to see what {proof.provider_name} said of you at your sign-in, and that is "
+            "no longer valid."
         )
         return [(Code.RELAY_OVER, sentence, NextStep.SIGN_IN_AGAIN)]
     return []

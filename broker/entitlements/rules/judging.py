@@ -266,8 +266,8 @@ def _tags(
     """Session tags with their values. A value is taken as it is or refused, never altered or left out."""
     if mapping.session_tags and role.trust == "relayed_token":
         sentence = (
-            f"{capital(by(mapping))} this role carries session tags to AWS, and Daypass cannot add any to what "
-            "your identity provider said."
+            f"{capital(by(mapping))} this role is set up to send details about you to AWS (session tags). AWS takes "
+            "your identity provider's own word for this role, and Daypass cannot add anything to that."
         )
         return {}, [_Failure(Code.TAGS_NOT_RELAYED, sentence)]
     tags: dict[str, str] = {}
