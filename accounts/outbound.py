@@ -88,7 +88,7 @@ def check_url(url: str, what: str = "The address") -> str:
         raise BadInput(f"{what} is not an address.") from None
     host = parts.hostname or ""
     if not (_HOST.fullmatch(host) or _is_ipv6(host)) or "@" in parts.netloc or port == 0:
-        raise BadInput(f"{what} has to be an address such as https://login.example.com/metadata.")
+        raise BadInput(f"{what} has to be an address such as https://login.example.com/path.")
     if "#" in url:
         raise BadInput(f"{what} must not have a part after #.")
     if parts.scheme == "https":

@@ -210,7 +210,8 @@ def toolkit_settings(sp: ServiceProvider, provider: Provider) -> OneLogin_Saml2_
             "sign-on address": provider.sso_url,
             "certificate": provider.certificates,
         }
-        lacking = " and no ".join(name for name, there in needed.items() if not there)
+        *others, last = [name for name, there in needed.items() if not there] or [""]
+        lacking = f"{', no '.join(others)} and no {last}" if others else last
         raise refused(
             f"The provider's settings are incomplete: {f'it has no {lacking}' if lacking else error}.",
             "Give its metadata in the provider's settings.",

@@ -52,10 +52,7 @@ class RelayOver(DaypassError):
     """What was kept for AWS is over, or was never kept; a new sign-in brings another."""
 
     code = "relay_over"
-    message = (
-        "What your company's sign-in service gave Daypass for AWS has expired. Sign out, sign in again and try once "
-        "more."
-    )
+    message = "What your company's sign-in service gave Daypass for AWS has expired. Sign in again, then it works."
 
 
 _wanted: list[Callable[[UUID], bool]] = []

@@ -64,7 +64,9 @@ def problem(
         case ProviderUnavailable():
             message, status = error.message, 503
         case KeyUnavailable():
-            message, status, retry = f"Daypass cannot sign anybody in right now. {ASK}", 503, False
+            retry = not (getattr(request, "leaving", False) or getattr(request, "relaying", False))
+            does = "sign anybody in" if retry else "read what your sign-in service sent"
+            message, status = f"Daypass cannot {does} right now. {ASK}", 503
         case DaypassError() if error.code in BUSY:
             message, status, after = limits.BUSY, 503, limits.LANE
         case DaypassError() if getattr(request, "leaving", False):

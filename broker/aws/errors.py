@@ -180,7 +180,7 @@ RULES: tuple[Rule, ...] = (
         "ExpiredToken ExpiredTokenException",
         Meaning(
             "aws_relayed_token_expired",
-            "Your sign-in is too long ago for AWS. Sign out of Daypass, sign in again and try once more.",
+            "Your sign-in is too long ago for AWS. Sign in again, then it works.",
             "AWS found the ID token of {trusted} expired, although Daypass thought that it had time left.",
             "If it is often: synchronise the clock of the broker's machine (NTP) and look at the provider's.",
         ),

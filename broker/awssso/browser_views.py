@@ -204,8 +204,8 @@ def _registered(client_id: str, now: datetime) -> Registration:
     except WireError:
         raise CannotGoOn(
             "The program that opened this page is not registered with this Daypass, or no longer.",
-            "In your terminal, stop the command with Ctrl-C and delete the files in `~/.aws/sso/cache` (signing out "
-            "does not delete them). Then run `aws sso login` again.",
+            "In your terminal, stop the command with Ctrl\u2011C and delete the files in `~/.aws/sso/cache` (signing "
+            "out does not delete them). Then run `aws sso login` again.",
             code="client",
         ) from None
 

@@ -68,7 +68,9 @@ def save_policy(
                     address,
                 )
     except IntegrityError:
-        raise FieldErrors({"provider": "There is a policy for these people already."}) from None
+        raise FieldErrors(
+            {"provider": "There is a policy for these people already: change that one."}
+        ) from None
     return row
 
 
@@ -134,6 +136,6 @@ def _record(
         Kind.ADMIN_CHANGED,
         actor=actor,
         subject=Subject("terminal_policy", str(row.pk)),
-        data={"label": str(row), "action": action, "before": before, "after": after},
+        data={"label": f"for {row}", "action": action, "before": before, "after": after},
         address=address,
     )

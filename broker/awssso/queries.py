@@ -139,6 +139,9 @@ class TerminalRow:
     role_name: str
     account_id: str
     account_name: str
+    environment: str
+    environment_colour: str
+    production: bool
     asked_from: str
     approved_from: str
     created_at: datetime
@@ -154,15 +157,19 @@ class TerminalRow:
 
 def of_person(person_id: UUID, now: datetime, *, over: int = 20) -> tuple[TerminalRow, ...]:
     """The terminals of a person, live ones first, each latest first; all that live, and so many that are over."""
-    rows = Terminal.objects.select_related("role__account").filter(person_id=person_id)
-    live = _living(person_id, now).select_related("role__account").order_by("-created_at", "id")
+    rows = Terminal.objects.select_related("role__account__environment").filter(person_id=person_id)
+    live = (
+        _living(person_id, now)
+        .select_related("role__account__environment")
+        .order_by("-created_at", "id")
+    )
     past = rows.exclude(ended_at__isnull=True, ends_at__gt=now).order_by("-created_at", "id")
     return tuple(_row(terminal, now) for terminal in (*live, *past[:over]))
 
 
 def one_of_person(person_id: UUID, terminal_id: UUID, now: datetime) -> TerminalRow | None:
     """This terminal, if it is that person's."""
-    rows = Terminal.objects.select_related("role__account")
+    rows = Terminal.objects.select_related("role__account__environment")
     found = rows.filter(person_id=person_id, pk=terminal_id).first()
     return _row(found, now) if found else None
 
@@ -174,7 +181,7 @@ def live_count(person_id: UUID, now: datetime) -> int:
 
 def unused_longest(person_id: UUID, now: datetime, *, most: int) -> tuple[TerminalRow, ...]:
     """Those that live and were not used for longest; one that was never used counts from when it was let in."""
-    rows = _living(person_id, now).select_related("role__account")
+    rows = _living(person_id, now).select_related("role__account__environment")
     return tuple(
         _row(terminal, now)
         for terminal in rows.order_by(Coalesce("used_at", "created_at"), "id")[:most]
@@ -187,6 +194,7 @@ def _living(person_id: UUID, now: datetime) -> QuerySet[Terminal]:
 
 def _row(terminal: Terminal, now: datetime) -> TerminalRow:
     role = terminal.role
+    environment = role.account.environment if role else None
     over = terminal.ended_at is None and terminal.ends_at <= now
     because = Terminal.Ended.EXPIRED if over else terminal.ended_because
     return TerminalRow(
@@ -202,6 +210,9 @@ def _row(terminal: Terminal, now: datetime) -> TerminalRow:
         role_name=role.name if role else "",
         account_id=role.account.account_id if role else "",
         account_name=role.account.name if role else "",
+        environment=environment.name if environment else "",
+        environment_colour=environment.colour if environment else "",
+        production=bool(environment and environment.production),
         asked_from=terminal.asked_from or "",
         approved_from=terminal.approved_from or "",
         created_at=terminal.created_at,

@@ -169,7 +169,8 @@ def check_policy(provider_id: UUID | None, address: str, flow: str) -> None:
     if not rules.in_networks(address, policy.device_networks):
         raise NotAllowed(
             "Your administrators allow sign-in by a code from certain networks only, and "
-            f"{address or 'an unknown address'} is in none of them.",
+            f"{address or 'an unknown address'} is in none of them. Do it from one of those networks, or run "
+            "`aws login` without `--remote` on a computer that has a browser.",
             code="network_not_allowed",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
@@ -27,10 +28,12 @@ def failure_page(
     *,
     role: RoleFacts | None = None,
     hand_over: HandOver | None = None,
+    way_back: Mapping[str, str] | None = None,
 ) -> HttpResponse:
     """A failure that was foreseen: whose side it is on, what to do, and a reference for the administrator.
 
-    role, hand_over: what it was about, where that is known and the person may know of it.
+    role, hand_over: what it was about, where that is known and the person may know of it. way_back: where the person
+    gets what AWS wants to see, where that is all that is missing: "sign_in_again", or "ask_provider" and "back_to".
     """
     if not isinstance(error, BadInput):
         log.warning(
@@ -52,16 +55,23 @@ def failure_page(
             "remedy": in_steps(error.remedy),
             "by_aws": isinstance(error, AwsError),
             "by_person": isinstance(error, BadInput),
+            "for_administrator": bool(error.cause and getattr(request.user, "is_staff", False)),
             "reference": "" if isinstance(error, BadInput) else reference,
             "again": _again(request) if error.retry else None,
+            "way_back": way_back,
         },
         status=400 if isinstance(error, BadInput) else 503 if error.retry else 502,
     )
 
 
+_UNANSWERED = ("aws_unavailable", "aws_unreachable", "aws_no_answer", "aws_proxy")
+
+
 def _title(error: DaypassError, hand_over: HandOver | None) -> str:
     if isinstance(error, AwsError):
-        return "AWS does not answer" if error.retry else "AWS said no"
+        if error.code in _UNANSWERED:
+            return "AWS does not answer"
+        return "AWS could not do it just now" if error.retry else "AWS said no"
     if hand_over == "console":
         return "The console was not opened"
     if hand_over == "keys":

@@ -197,8 +197,9 @@ def way_out(refused: Refused, hand_over: Literal["console", "keys"]) -> WayOut:
                 "none", "", "Let the client in from a browser on the same computer instead."
             )
         case NextStep.ASK_FOR_LESS:
+            what = "Open the console" if hand_over == "console" else "Get keys"
             return WayOut(
-                "again", "As long as allowed", "Ask for a shorter session; this one is too long."
+                "again", f"{what} for as long as allowed", "Take it for as long as is allowed."
             )
         case NextStep.WAIT:
             ending = "" if refused.wait_until else "."
@@ -376,8 +377,7 @@ def console_destination(partition: Partition, *, service: str, region: str) -> s
     """
     if region and not partition.owns_region(region):
         raise BadInput(
-            f"{region} is not a region of {partition.title}, to which this account belongs; for example "
-            f"{partition.home_region} is.",
+            f"This account cannot use {region}. Choose a region that it can, for example {partition.home_region}.",
             code="bad_region",
         )
     chosen = next((one for one in SERVICES if one.id == service), None)

@@ -73,9 +73,15 @@ def clock(at: datetime | None) -> SafeString | str:
     )
 
 
+SHORT_COMMAND = 20
+"""So many letters stand in one line on every phone."""
+
+_CODE = (mark_safe("<code>"), mark_safe('<code class="unbroken">'))
+
+
 @register.filter
 def commands(text: str) -> SafeString:
-    """The sentence, with what stands between backticks as `<code>`; everything is escaped."""
+    """The sentence, with what stands between backticks as `<code>`, short ones in one line; everything is escaped."""
     pieces = str(text).split("`")
     if len(pieces) % 2 == 0:
         return format_html("{}", text)
@@ -83,7 +89,9 @@ def commands(text: str) -> SafeString:
         "",
         "{}{}{}",
         (
-            (mark_safe("<code>"), piece, mark_safe("</code>")) if inside % 2 else ("", piece, "")
+            (_CODE[len(piece) <= SHORT_COMMAND], piece, mark_safe("</code>"))
+            if inside % 2
+            else ("", piece, "")
             for inside, piece in enumerate(pieces)
         ),
     )

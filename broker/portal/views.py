@@ -62,7 +62,7 @@ def _answering_failures(view: View) -> View:
             try:
                 return view(request, *args, **named)
             except DaypassError as error:
-                return failure_page(request, error, reference, **_wanted(request))
+                return failure_page(request, error, reference, **_wanted(request, error))
 
     return wrapped
 
@@ -70,8 +70,12 @@ def _answering_failures(view: View) -> View:
 _HAND_OVERS: dict[str | None, HandOver] = {"open_console": "console", "get_keys": "keys"}
 
 
-def _wanted(request: HttpRequest) -> dict[str, Any]:
-    """The role and the hand-over that failed, where the person may know of that role."""
+_TOO_OLD = ("aws_relayed_token_expired", "aws_relayed_assertion_expired", "relay_over")
+"""Failures that are over as soon as the person's provider says the same anew."""
+
+
+def _wanted(request: HttpRequest, error: DaypassError) -> dict[str, Any]:
+    """The role and the hand-over that failed, where the person may know of that role, and their way back to it."""
     match = request.resolver_match
     hand_over = _HAND_OVERS.get(match.url_name) if match else None
     if match is None or hand_over is None:
@@ -83,7 +87,13 @@ def _wanted(request: HttpRequest) -> dict[str, Any]:
     decision = decide(principal, Ask(role_id, hand_over), snapshot, timezone.now())
     if isinstance(decision, Refused) and not decision.visible:
         return {}
-    return {"role": snapshot.role, "hand_over": hand_over}
+    wanted = {"role": snapshot.role, "hand_over": hand_over}
+    if error.code not in _TOO_OLD:
+        return wanted
+    place = _place_of(snapshot.role, hand_over)
+    if snapshot.role.trust == "relayed_assertion":
+        return {**wanted, "way_back": _asking(principal, place)}
+    return {**wanted, "way_back": {"sign_in_again": sign_in_url(place, fresh=True)}}
 
 
 # ---- Roles

@@ -18,10 +18,19 @@ def test_a_sealing_key_that_is_gone_is_told_to_administrators(saml_row, settings
     page = web.browser().post("/sign-in/acme/", secure=True)
 
     assert page.status_code == 503
-    assert "Try again" not in page.content.decode().split("Reference")[1]
+    assert 'href="/sign-in/?stay=1">Try again</a>' in page.content.decode()
     code, reason = refusals()[0]
     assert code == "key_unavailable"
     assert "DAYPASS_SEALING_KEYS" in reason
+
+
+@pytest.mark.parametrize("help_url", ["", "https://help.example/"])
+def test_buttons_have_a_row_only_where_there_are_any(settings, help_url):
+    settings.DAYPASS_HELP_URL = help_url
+
+    page = refusals_of.page("Nobody gets in.", status=403).content.decode()
+
+    assert ('class="actions"' in page) is bool(help_url)
 
 
 def test_an_address_of_no_provider_is_a_whole_page(db):
@@ -120,7 +129,7 @@ def test_a_test_that_cannot_begin_says_why(saml_row, idp):
     page = browser.get(answer["Location"], secure=True)
 
     text = page.content.decode()
-    assert "has no entity id and no sign-on address and no certificate" in text
+    assert "has no entity id, no sign-on address and no certificate" in text
     assert "/sign-in/half/test/" in text
     half = IdentityProvider.objects.get(slug="half")
     assert f'href="/admin/accounts/identityprovider/{half.pk}/change/"' in text

@@ -357,7 +357,7 @@ def test_a_terminal_for_one_role_has_no_other(daypass, ada, group, developer, pa
         ({"max_sign_in_age": 60}, {}, "browser", ["1 minute", "/sign-in/", "`aws sso login`"]),
         ({"networks": ["192.0.2.0/24"]}, {}, "browser", ["192.0.2.0/24 only", "VPN"]),
         ({"allow_keys": False}, {}, "browser", ["not with keys", "/roles/"]),
-        ({}, {"sensitive": True}, "device", ["sensitive", "device code", "--use-device-code"]),
+        ({}, {"sensitive": True}, "device", ["sensitive", "by a code", "--use-device-code"]),
         ({"max_seconds": 900, "session_tags": {"T": "team"}}, {}, "browser", ["team", "number"]),
     ],
     ids=["mfa", "age", "network", "console only", "device code", "administrators"],

@@ -210,8 +210,9 @@ def test_the_sixth_wrong_code_of_a_browser_is_not_even_looked_at(started, ada):
     for n in range(5):
         with pytest.raises(BadInput):
             find(started, ada, code=f"BBBB-BBB{'BCDFG'[n]}")
-    with pytest.raises(NotAllowed, match="Too many wrong codes"):
+    with pytest.raises(NotAllowed, match="Wait ten minutes") as refused:
         find(started, ada)
+    assert refused.value.code == "too_many_codes"
 
 
 def test_a_person_with_many_browsers_has_ten_wrong_codes(started, ada):

@@ -68,7 +68,7 @@ def test_an_administrator_ends_one_after_reading_what_it_does(desk, terminal, ad
 
     asked = text_of(desk.get(url))
     assert f"This ends botocore-client-server of {terminal.person}. Its tokens are refused" in asked
-    assert "work until they expire" in asked
+    assert "keep working until they expire" in asked
     terminal.refresh_from_db()
     assert terminal.ended_at is None
     desk.post(url)
@@ -180,7 +180,9 @@ def test_a_policy_is_made_changed_and_taken_away_and_all_of_it_recorded(desk, ok
     assert policy.longest_seconds == 28800
 
     page = f"/admin/broker/terminalpolicy/{policy.pk}/change/"
-    assert "192.0.2.0/24" in desk.get(page).content.decode()
+    shown = desk.get(page).content.decode()
+    assert "192.0.2.0/24" in shown
+    assert "Terminal policy for people of Okta" in shown
     desk.post(page, {"enabled": "on", "script_tokens": "on", "longest_seconds": ""})
     desk.post(f"/admin/broker/terminalpolicy/{policy.pk}/do/delete/")
 
@@ -199,7 +201,9 @@ def test_a_policy_is_made_changed_and_taken_away_and_all_of_it_recorded(desk, ok
         "longest_seconds": None,
     }
     assert gone.data["action"] == "deleted" and gone.data["before"]["enabled"] is True
-    assert "Terminal policy" in text_of(desk.get("/admin/broker/auditevent/"))
+    log = text_of(desk.get("/admin/broker/auditevent/"))
+    assert "Terminal policy" in log
+    assert "terminal policy for people of Okta" in log
 
 
 @pytest.mark.parametrize(

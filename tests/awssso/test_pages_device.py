@@ -104,7 +104,7 @@ def test_no_uses_the_code_up(browser, developer, waiting, page_text):
     again = browser.post("/device", {"ticket": ticket_of(shown), "answer": "yes"})
     assert again.status_code == 400
     assert "Run the command again for a new code." in page_text(again)
-    assert 'class="button primary" href="/device">Type the code again' in again.content.decode()
+    assert 'class="button primary" href="/device">Type the new code' in again.content.decode()
     assert not Terminal.objects.exists()
 
 
@@ -220,7 +220,7 @@ def test_administrators_may_switch_codes_off(browser, developer, waiting, page_t
         assert "do not allow sign-in by device code" in page_text(answer)
         html = answer.content.decode()
         assert "<title>Not allowed · Daypass" in html
-        assert "<code>aws sso login</code>" in html and "`" not in html
+        assert '<code class="unbroken">aws sso login</code>' in html and "`" not in html
 
 
 def test_administrators_may_name_the_networks(browser, developer, waiting, page_text):

@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.identity import proof_as_json
@@ -60,6 +62,32 @@ def test_live_terminals_come_first_with_where_and_when(ada, browser, page_text):
     assert text.index("Ended") < text.index("old-one") < text.index("came twice")
 
 
+def test_production_is_marked_where_aws_login_was_let_in_for_a_role(ada, browser, developer):
+    let_in(ada, kind="login", client_name="aws login", role=developer)
+    let_in(ada)
+
+    shown = browser.get("/terminal/").content.decode()
+
+    assert shown.count('<li class="session" data-colour="red">') == 1
+    assert shown.count('<li class="session">') == 1
+    assert shown.count('<span class="role-production">Production</span>') == 1
+
+
+def test_the_page_costs_no_more_with_more_terminals(
+    ada, browser, developer, django_assert_num_queries
+):
+    let_in(ada, kind="login", client_name="aws login", role=developer)
+    browser.get("/terminal/")
+    with CaptureQueriesContext(connection) as few:
+        browser.get("/terminal/")
+    for number in range(5):
+        account = make.account(environment=make.environment(f"Stage {number}"))
+        let_in(ada, kind="login", client_name="aws login", role=make.role(of=account))
+
+    with django_assert_num_queries(len(few)):
+        browser.get("/terminal/")
+
+
 def test_without_terminals_the_page_says_how_there_will_be_one(browser, page_text):
     assert "run aws sso login there" in page_text(browser.get("/terminal/"))
 
@@ -77,7 +105,7 @@ def test_ending_says_first_what_cannot_be_called_back(ada, browser, page_text):
     text = page_text(browser.get(f"/terminal/{mine.id}/end/"))
 
     assert "It gets no more keys, from this moment on" in text
-    assert "already work until they expire" in text
+    assert "already has keep working until they expire" in text
     mine.refresh_from_db()
     assert mine.ended_at is None
 

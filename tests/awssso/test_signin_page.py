@@ -161,7 +161,7 @@ def test_whoever_has_no_role_is_told_so(page_text):
     text = page_text(sign_in(make.person("grace", at=make.provider("acme"))).get(asked()))
 
     assert "You have no AWS roles yet" in text
-    assert "Show my roles" in text
+    assert "Why I have none" in text
     assert "Go on only if" not in text
 
 
@@ -224,6 +224,8 @@ def test_what_is_refused_just_now_says_why_and_leads_to_a_new_sign_in(
 
     assert answer.status_code == 403
     assert "aws login gets no keys for Developer" in page_text(answer)
+    assert "Production Developer in Payments production" in page_text(answer)
+    assert "Sign in with MFA" in page_text(answer)
     (shown,) = [link for link in links(answer) if link.startswith("/roles/")]
     assert browser.get(shown).status_code == 200
     (again,) = [link for link in links(answer) if link.startswith("/sign-in/")]
@@ -422,9 +424,11 @@ def test_sensitive_roles_are_not_for_another_computer(browser, developer, page_t
 
     answer = browser.get(asked(**REMOTE))
 
-    assert not [link for link in links(answer) if "role=" in link]
-    page = asked(f"&role={developer.pk}", **REMOTE)
-    refused = browser.get(page)
+    assert "What to do Developer in Payments production" in page_text(answer)
+    assert "never given to another computer by a code" in page_text(answer)
+    (way_on,) = [link for link in links(answer) if "role=" in link]
+    assert way_on == asked(f"&role={developer.pk}", **REMOTE)
+    refused = browser.get(way_on)
     assert refused.status_code == 403
     assert "Use it in the console" in page_text(refused)
     yes = {"answer": "yes", "role": str(developer.pk)}

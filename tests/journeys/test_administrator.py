@@ -5,25 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import re
 import struct
 import time
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
 
 from broker.demo.cast import PASSWORD, STAFF
-from tests.journeys.steps import somebody
-from tests.servers import Demo, start_demo
-
-
-@pytest.fixture
-def empty(tmp_path_factory) -> Iterator[Demo]:
-    """A Daypass in which nothing is set up, as `make first-run` starts it."""
-    started = start_demo(tmp_path_factory.mktemp("empty") / "stage", empty=True)
-    yield started
-    started.stop()
+from tests.journeys.steps import give_the_password, somebody
+from tests.servers import Demo
 
 
 def one_time_code(secret: str) -> str:
@@ -37,12 +27,7 @@ def one_time_code(secret: str) -> str:
 
 def break_the_glass(page, demo: Demo) -> None:
     """Sign in with the local account and set up the second factor, without which nothing else opens."""
-    password = re.search(r"password (\S+) \(shown this once\)", demo.greeting)[1]
-    page.goto(f"{demo.stage.origin}/admin/")
-    page.get_by_role("link", name="break-glass").click()
-    page.get_by_label("Username").fill("break-glass")
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
+    give_the_password(page, demo)
     secret = page.locator(".copy-line code").inner_text()
     page.goto(f"{demo.stage.origin}/admin/")
     expect(page.get_by_label("Authenticator code")).to_be_visible()

@@ -97,7 +97,7 @@ def test_a_person_without_any_mapping_sees_why_there_is_nothing(demo, page):
     sign_in(page, demo, "nina")
 
     expect(page.get_by_role("heading", name="You have no AWS roles yet")).to_be_visible()
-    expect(page.get_by_text("none of them gives a role")).to_be_visible()
+    expect(page.get_by_text("which gives no role in AWS")).to_be_visible()
     page.get_by_text("Groups that arrived").click()
     expect(page.get_by_text("facilities")).to_be_visible()
     expect(page.get_by_text("#aws-access")).to_be_visible()

@@ -103,7 +103,7 @@ def test_what_dies_is_started_again_and_what_stops_leaves_nobody_and_keeps_its_d
             20,
             f"{name} was started again",
         )
-    until(lambda: ready(own_demo), 30, "the web process is ready again")
+    until(lambda: ready(own_demo), 60, "the web process is ready again")
     with redis.Redis.from_url(own_demo.stage.redis_url, decode_responses=True) as memory:
         until(lambda: memory.get("kept"), 10, "Valkey has its data again")
 

@@ -85,7 +85,10 @@ def test_what_cannot_be_understood_issues_nothing(browser, developer, sts_stand_
     [
         ({"service": "no-such-service"}, "a console page that Daypass does not know."),
         ({"region": "EU WEST"}, "That is no region. Write it as AWS does"),
-        ({"service": "s3", "region": "cn-north-1"}, "is not a region of AWS, to which this"),
+        (
+            {"service": "s3", "region": "cn-north-1"},
+            "This account cannot use cn-north-1. Choose a region",
+        ),
         ({"seconds": "12"}, "A session lasts from 15 minutes to 12 hours"),
         ({"seconds": "soon"}, "A session lasts from 15 minutes to 12 hours"),
         ({"seconds": "99999"}, "A session lasts from 15 minutes to 12 hours"),
@@ -239,10 +242,21 @@ def test_when_trying_again_helps_the_page_offers_it_with_everything_that_was_ask
 
     html = answer.content.decode()
     assert answer.status_code == 503
-    assert "AWS does not answer" in html
+    assert "AWS could not do it just now" in html and "AWS does not answer" not in html
     assert f'action="/keys/{developer.id}/"' in html
     assert 'name="seconds" value="900"' in html
     assert "Try again" in html
+
+
+def test_an_aws_that_says_nothing_is_told_from_one_that_could_not(
+    browser, developer, settings, page_text
+):
+    settings.DAYPASS_STS_ENDPOINT = "http://127.0.0.1:1"
+
+    answer = browser.post(f"/keys/{developer.id}/")
+
+    assert answer.status_code == 503
+    assert "AWS does not answer" in page_text(answer)
 
 
 # ---- Keys

@@ -73,21 +73,36 @@ def test_no_match_says_what_is_searched_and_leads_back(browser, developer, page_
     assert "Show all my roles" in text
 
 
+@pytest.mark.parametrize("typed", ["zebra", "arn:aws:iam::999988887777:role/Boss"])
+def test_who_misses_a_role_is_told_whom_to_ask(browser, developer, page_text, settings, typed):
+    before = page_text(browser.get("/", {"q": typed}))
+    settings.DAYPASS_HELP_URL = "https://help.example.com/aws"
+    after = browser.get("/", {"q": typed}, headers=HTMX).content.decode()
+
+    assert "Is a role missing? Ask the people who run AWS access in your company." in before
+    assert "Ask for access" not in before
+    assert after.index("Show all my roles") < after.index("Ask for access")
+    assert '<a class="button" href="https://help.example.com/aws" rel="noreferrer">' in after
+
+
 def test_without_roles_the_page_says_which_groups_arrived_and_whom_to_ask(browser, page_text):
     text = page_text(browser.get("/"))
 
     assert "You have no AWS roles yet" in text
-    assert "you are in 1 group" in text and "developers" in text
-    assert "To get roles: Ask the people who run AWS access" in text
+    assert "you are in 1 group, which gives no role in AWS." in text and "developers" in text
+    assert "Ask the people who run AWS access" in text
     assert "Search accounts" not in text
-    assert browser.get("/").content.decode().count('action="/sign-out/"') == 1  # in the menu
 
 
-def test_who_came_without_groups_can_sign_out_on_the_spot(db, page_text):
-    answer = sign_in(make.person("newcomer")).get("/")
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_who_has_no_roles_can_sign_out_on_the_spot(db, page_text, groups):
+    okta = make.provider("okta")
+    joined = [make.group(f"group-{n}", at=okta) for n in range(groups)]
+    answer = sign_in(make.person("newcomer", at=okta, groups=joined)).get("/")
 
-    assert "sign out and in again" in page_text(answer)
-    assert answer.content.decode().count('action="/sign-out/"') == 2
+    assert "just now, sign out and in again" in page_text(answer)
+    assert ("none of them gives a role in AWS" in page_text(answer)) == (groups == 2)
+    assert answer.content.decode().count('action="/sign-out/"') == 2  # one is in the menu
 
 
 def test_a_pasted_console_address_lands_there(browser, developer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -91,6 +92,46 @@ def test_ending_says_first_what_cannot_be_called_back(ada, browser, developer, p
     assert mine.state == "active"
 
 
+@pytest.mark.parametrize(
+    ("hand_over", "before", "after"),
+    [
+        (
+            "console",
+            "a console that is open works until {}. Sign out of the console as well.",
+            "What AWS gave out works until {}. Sign out of the console as well.",
+        ),
+        (
+            "keys",
+            "keys that are out work until {}. Throw them away.",
+            "What AWS gave out works until {}. Throw its keys away.",
+        ),
+    ],
+)
+def test_ending_says_what_is_left_to_do_with_what_aws_gave(
+    ada, browser, developer, page_text, hand_over, before, after
+):
+    mine = session(ada, developer, hand_over=hand_over)
+    url = f"/sessions/{mine.id}/end/"
+
+    for answer, said in ((browser.get(url), before), (browser.post(url), after)):
+        left, right = map(re.escape, said.split("{}"))
+        assert re.search(rf"{left}[^.]+{right}", page_text(answer))
+
+
+@pytest.mark.parametrize(
+    ("hand_over", "said"),
+    [("console", "works until it ends by itself."), ("keys", "work until they end by themselves.")],
+)
+def test_a_session_that_is_being_issued_has_no_end_yet(
+    ada, browser, developer, page_text, hand_over, said
+):
+    mine = session(
+        ada, developer, hand_over=hand_over, state="pending", issued_at=None, expires_at=None
+    )
+
+    assert said in page_text(browser.get(f"/sessions/{mine.id}/end/"))
+
+
 def test_production_is_marked_where_a_session_is_ended(ada, browser, developer):
     mine = session(ada, developer)
     url = f"/sessions/{mine.id}/end/"
@@ -127,7 +168,8 @@ def test_a_session_that_was_not_me_ends_and_is_told_to_security(
     assert ("Whoever opened it can use it in AWS until" in text) == (
         mine.expires_at > timezone.now()
     )
-    assert "throw away its keys" not in text
+    assert "Throw its keys away" not in text
+    assert f"The session's name is {mine.session_name}." in text
     event = AuditEvent.objects.get(kind="session.disowned")
     assert event.subject_id == str(mine.id)
     assert event.data["session_name"] == mine.session_name

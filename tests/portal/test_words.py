@@ -105,6 +105,16 @@ def test_the_other_hand_over_is_offered_when_one_is_not_allowed():
     assert rules.way_out(refused, "keys").kind == "console"
 
 
+def test_a_length_that_cannot_be_had_is_answered_with_the_one_that_can():
+    refused = Refused("x", "No.", NextStep.ASK_FOR_LESS, visible=True, reasons=())
+
+    console, keys = (rules.way_out(refused, one) for one in ("console", "keys"))
+
+    assert console.label == "Open the console for as long as allowed"
+    assert keys.label == "Get keys for as long as allowed"
+    assert console.sentence == keys.sentence == "Take it for as long as is allowed."
+
+
 @pytest.mark.parametrize("service", rules.SERVICES)
 @pytest.mark.parametrize("partition", PARTITIONS.values(), ids=lambda one: one.name)
 def test_every_service_has_a_page_that_the_console_may_land_on(service, partition):
@@ -117,7 +127,7 @@ def test_every_service_has_a_page_that_the_console_may_land_on(service, partitio
 
 
 def test_a_region_of_another_partition_is_refused():
-    with pytest.raises(BadInput, match="cn-north-1 is not a region of AWS, to which"):
+    with pytest.raises(BadInput, match="This account cannot use cn-north-1"):
         rules.console_destination(PARTITIONS["aws"], service="s3", region="cn-north-1")
 
 
@@ -193,6 +203,9 @@ def test_no_word_of_a_remedy_of_aws_is_lost():
 def test_commands_in_a_sentence_are_marked_and_all_of_it_is_escaped():
     from broker.portal.tags import commands
 
-    assert commands("Run `a <b>` & go.") == "Run <code>a &lt;b&gt;</code> &amp; go."
+    assert commands("Run `a <b>` & go.") == (
+        'Run <code class="unbroken">a &lt;b&gt;</code> &amp; go.'
+    )
+    assert commands("Run `a command of many words`.") == "Run <code>a command of many words</code>."
     assert commands("One ` alone <i>.") == "One ` alone &lt;i&gt;."
     assert commands("") == ""

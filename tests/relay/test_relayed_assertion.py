@@ -30,7 +30,7 @@ from tests.accounts import web
 from tests.accounts.conftest import BY
 from tests.accounts.idp_saml import SAML, Request, SamlIdp, stamp
 from tests.relay.conftest import keys_given, keys_shown
-from tests.strict_sts import StrictRole, StrictSts
+from tests.strict_sts import Refusal, StrictRole, StrictSts
 
 AWS = "https://signin.aws.amazon.com/saml"
 DOOR = "https://daypass.test/saml/acme/aws/"
@@ -229,6 +229,19 @@ def test_a_role_leads_to_the_provider_and_back_to_itself(ada, app, aws, role):
     back = bring(ada, app.answer())
 
     assert back["Location"] == "/go/111122223333/Developer/"
+
+
+def test_a_role_whose_application_is_off_leads_to_those_who_help(ada, application, role, settings):
+    settings.DAYPASS_HELP_URL = "https://help.example/"
+    application.enabled = False
+    application.save()
+
+    refused = keys(ada, role)
+
+    page = refused.content.decode()
+    assert refused.status_code == 403
+    assert "not connected to Daypass" in page and settings.DAYPASS_HELP_TEXT in page
+    assert etree.HTML(page).xpath("//a[text()='Ask for help']/@href") == ["https://help.example/"]
 
 
 def test_the_list_offers_to_ask_and_then_shows_what_was_named(ada, app, aws, role):
@@ -737,6 +750,22 @@ def test_metadata_that_was_not_uploaded_anew_is_explained(ada, app, aws, role, i
 
     assert keys(ada, role).status_code == 502
     assert "current one" in Session.objects.get().remedy
+
+
+def test_an_answer_that_aws_finds_too_old_leads_to_the_provider_and_back(ada, app, aws, role):
+    relayed(ada, app.answer())
+    aws._check_assertion = lambda *_: (_ for _ in ()).throw(Refusal("ExpiredTokenException", "old"))
+
+    failed = keys(ada, role)
+
+    page = failed.content.decode()
+    (form,) = etree.HTML(page).xpath("//form[@action='/relay/acme/']")
+    assert form.xpath("string(.//button)") == "Open it once more"
+    assert "too old for AWS" in page and "Ask the people" not in page
+    ask(ada, to=form.xpath(".//input[@name='to']/@value")[0])
+    assert bring(ada, app.answer())["Location"] == f"/roles/{role.pk}/"
+    del aws._check_assertion
+    assert keys(ada, role).status_code == 200
 
 
 # --- Connecting it

@@ -9,15 +9,18 @@ import pickle
 import time
 from datetime import timedelta
 from html import unescape
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
 from django.core.cache import cache
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
+from lxml import etree
 
 from accounts import services, tasks
 from accounts.models import IdentityProvider, Person, ProviderSession, RelayedToken
+from accounts.places import find
 from accounts.services.relaying import LONGEST_TOKEN, MARGIN, relay_reference
 from broker.audit.models import AuditEvent
 from broker.entitlements.drafts import FieldErrors, RoleDraft
@@ -157,7 +160,7 @@ def test_an_expired_token_is_refused_with_the_way_back_in(aws, role, sign_in, ki
         answer = browser.post(f"/{kind}/{role.pk}/", secure=True)
 
     text = answer.content.decode()
-    assert "no longer valid" in text
+    assert "no longer valid. Sign in again" not in text and "no longer valid." in text
     assert "Sign in again" in text and "/sign-in/?to=" in text
     assert aws.requests == []
     assert kind == "page" or AuditEvent.objects.filter(kind="role.refused").count() == 1
@@ -556,8 +559,26 @@ def test_a_token_that_aws_finds_expired_says_sign_in_again(aws, role, sign_in):
 
     answer = keys(browser, role)
 
-    assert "sign in again" in answer.content.decode()
+    page = answer.content.decode()
+    (button,) = etree.HTML(page).xpath("//a[text()='Sign in again']/@href")
+    assert parse_qs(urlsplit(button).query)["fresh"] == ["1"]
+    back = find(parse_qs(urlsplit(button).query)["to"][0])
+    assert back == f"/roles/{role.pk}/"
+    assert "Ask the people" not in page and "Ask for help" not in page
     assert failure()["code"] == "ExpiredTokenException"
+
+
+def test_a_token_that_expires_on_the_way_to_aws_leads_to_a_sign_in_too(
+    aws, role, sign_in, monkeypatch
+):
+    browser = sign_in()
+    monkeypatch.setattr("accounts.services.relaying._live", lambda *_: None)
+
+    page = browser.post(f"/console/{role.pk}/", secure=True).content.decode()
+
+    (button,) = etree.HTML(page).xpath("//a[text()='Sign in again']/@href")
+    assert find(parse_qs(urlsplit(button).query)["to"][0]) == "/go/111122223333/Developer/"
+    assert "has expired" in page and "Ask the people" not in page
 
 
 def _expired():
@@ -577,6 +598,7 @@ def test_a_mapping_with_session_tags_does_not_give_it(aws, role, sign_in):
     answer = keys(sign_in(), role)
 
     assert answer.status_code == 403
+    assert "Daypass cannot add anything to that." in answer.content.decode()
     assert AuditEvent.objects.get(kind="role.refused").data["code"] == "tags_not_relayed"
     assert aws.requests == []
 

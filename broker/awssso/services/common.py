@@ -58,7 +58,8 @@ def network_allowed(policy: queries.Policy, address: str) -> None:
     if not rules.in_networks(address, policy.device_networks):
         raise NotAllowed(
             "Your administrators allow sign-in by device code from certain networks only, and "
-            f"{address or 'an unknown address'} is in none of them.",
+            f"{address or 'an unknown address'} is in none of them. Do it from one of those networks, or run "
+            "`aws sso login` without `--use-device-code` on a computer that has a browser.",
             code="network_not_allowed",
         )
 

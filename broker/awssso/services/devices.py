@@ -120,7 +120,9 @@ def find_device(
     network_allowed(policy, asker.address)
     code = rules.read_user_code(user_code)
     if code is None:
-        raise BadInput("A code has eight letters, like BCDF-GHJK. Compare it with the terminal.")
+        raise BadInput(
+            "No code looks like that: it has eight letters, never A, E, I, O, U or Y. Compare it with the terminal."
+        )
     tries = [
         (
             Count("user-code-of-session", session or str(principal.person_id), WRONG_CODES_SECONDS),
@@ -139,7 +141,7 @@ def find_device(
     for each, most in tries:
         if throttle.count(each)[0] > most:  # and no wider, or one person would spend everybody's
             raise NotAllowed(
-                "Too many wrong codes. Wait ten minutes, then begin again in the terminal.",
+                "Wait ten minutes, then begin again in the terminal.",
                 code="too_many_codes",
             )
     found = DeviceRequest.objects.filter(
@@ -212,7 +214,7 @@ def _answer(request_id: UUID, state: DeviceRequest.State, now: datetime) -> Devi
     ).update(state=state)
     if not answered:
         raise BadInput(
-            "This computer does not wait any more: it was answered before, or its ten minutes are over. Run the "
+            "That computer does not wait any more: it was answered before, or its ten minutes are over. Run the "
             "command again for a new code.",
             code="not_waiting",
         )
