@@ -100,7 +100,7 @@ def test_a_dripping_answer_ends_at_the_deadline(server, monkeypatch):
         request.send_response(200)
         request.send_header("Content-Length", "1000")
         request.end_headers()
-        for _ in range(100):
+        for _ in range(300):
             request.wfile.write(b"x")
             time.sleep(0.1)
 
@@ -109,7 +109,7 @@ def test_a_dripping_answer_ends_at_the_deadline(server, monkeypatch):
 
     problem(lambda: fetch(server))
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_dripping_headers_end_at_the_deadline(server, monkeypatch):
@@ -117,7 +117,7 @@ def test_dripping_headers_end_at_the_deadline(server, monkeypatch):
 
     def drip(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"HTTP/1.1 200 OK\r\n")
-        for _ in range(100):
+        for _ in range(300):
             request.wfile.write(b"X: y\r\n")
             time.sleep(0.1)
 
@@ -126,7 +126,7 @@ def test_dripping_headers_end_at_the_deadline(server, monkeypatch):
 
     problem(lambda: fetch(server))
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def _until_broken(answer: Callable) -> Callable:

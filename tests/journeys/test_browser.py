@@ -27,7 +27,7 @@ def test_a_browser_that_does_not_close_a_profile_is_ended_and_started_again(own)
 
     started.close(profile)
 
-    assert not program.is_running()
+    program.wait(timeout=30)
     again = started.new_context().new_page()
     again.goto("data:text/html,<h1>again</h1>")
     assert again.inner_text("h1") == "again"
@@ -39,6 +39,6 @@ def test_a_browser_that_opens_no_profile_is_ended_and_started_again(own):
 
     tab = started.new_context().new_page()
 
-    assert not program.is_running()
+    program.wait(timeout=30)
     tab.goto("data:text/html,<h1>again</h1>")
     assert tab.inner_text("h1") == "again"
