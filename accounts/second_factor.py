@@ -20,6 +20,7 @@ from allauth.mfa.base import forms
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.forms import DeactivateTOTPForm
 from allauth.mfa.totp.internal import auth as totp
+from allauth.mfa.utils import is_mfa_enabled
 from allauth.mfa.webauthn import forms as key_forms
 from allauth.mfa.webauthn import views as key_views
 from django import forms as django_forms
@@ -164,7 +165,7 @@ class RemoveKey(key_views.RemoveWebAuthnView):
 
 
 def _has(user: Any, kind: Authenticator.Type) -> bool:
-    return bool(Authenticator.objects.filter(user=user, type=kind).exists())
+    return bool(is_mfa_enabled(user, [kind]))
 
 
 def _is_last(one: Authenticator) -> bool:

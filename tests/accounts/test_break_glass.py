@@ -646,18 +646,36 @@ def test_every_change_of_the_second_factor_is_recorded(password):
     assert {(who, address) for who, address, _ in recorded} == {("break-glass", "127.0.0.1")}
 
 
-def test_a_second_factor_that_cannot_be_recorded_is_not_changed(password, monkeypatch):
+@pytest.fixture
+def nothing_recorded(password, monkeypatch):
+    """A browser whose account has a security key, from when on the audit log takes nothing."""
     browser, _ = with_a_key(password)
-    key = Authenticator.objects.get(type="webauthn")
 
     def full(*_: object, **__: object) -> None:
         raise OSError("the disk is full")
 
     monkeypatch.setattr("accounts.services.second_factors.announce_changed", full)
+    return browser
+
+
+def test_a_second_factor_whose_removal_cannot_be_recorded_stays(nothing_recorded):
+    key = Authenticator.objects.get(type="webauthn")
+
     with pytest.raises(OSError, match="disk"):
-        browser.post(reverse("mfa_remove_webauthn", args=[key.pk]), secure=True)
+        nothing_recorded.post(reverse("mfa_remove_webauthn", args=[key.pk]), secure=True)
 
     assert Authenticator.objects.filter(pk=key.pk).exists()
+
+
+def test_a_second_factor_that_cannot_be_recorded_is_not_added(nothing_recorded):
+    before = set(Authenticator.objects.values_list("pk", flat=True))
+
+    with pytest.raises(OSError, match="disk"):
+        enrol(nothing_recorded)
+    with pytest.raises(OSError, match="disk"):
+        nothing_recorded.post(reverse("mfa_generate_recovery_codes"), secure=True)
+
+    assert set(Authenticator.objects.values_list("pk", flat=True)) == before
 
 
 def test_an_app_is_set_up_beside_a_key_in_words_of_its_own(password):
