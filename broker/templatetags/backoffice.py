@@ -14,8 +14,6 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from broker.backoffice import spoken
-
 register = template.Library()
 
 
@@ -53,12 +51,6 @@ def how_long_ago(at: datetime, now: datetime) -> str:
 @register.filter
 def exact(at: datetime | None) -> str:
     return "" if at is None else at.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-@register.filter
-def length(seconds: int | None) -> str:
-    """Seconds as people say them."""
-    return spoken(seconds)
 
 
 @register.filter
