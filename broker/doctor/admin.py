@@ -62,10 +62,8 @@ def _try(request: HttpRequest, role: AwsRole) -> str:
     if check.outcome == Outcome.WORKS:
         return f"{role} works: AWS let Daypass in, and everything that it gave was thrown away."
     said = "does not work" if check.outcome == Outcome.FAILS else "could not be told about"
-    remedy = check.remedy.replace(" below", " under Doctor")
-    if check.document and remedy == check.remedy:
-        remedy += " The corrected policy stands under Doctor."
-    raise DaypassError(f"{role} {said}.", cause=check.cause, remedy=remedy)
+    where = " The corrected policy stands under Doctor." if check.document else ""
+    raise DaypassError(f"{role} {said}.", cause=check.cause, remedy=check.remedy + where)
 
 
 def _try_account(request: HttpRequest, account: AwsAccount) -> str:

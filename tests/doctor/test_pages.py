@@ -57,7 +57,7 @@ def test_a_failure_shows_cause_remedy_policy_and_every_step(company, admin_clien
     assert "The trust policy demands StringEquals daypass.test:aud = sigstore" in said
     assert '"daypass.test:aud": "sts.amazonaws.com"' in said
     assert "Provider registered in the account" in said
-    assert "Replace the trust policy by the corrected one under Doctor." in said
+    assert "by the corrected one. The corrected policy stands under Doctor." in said
 
 
 def test_an_employee_has_no_such_button(company, employee_client):  # noqa: F811

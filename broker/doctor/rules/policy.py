@@ -147,9 +147,9 @@ def _denied_unseen(evidence: Evidence, attempt: Attempt, problem: Problem) -> Ca
         f"AWS does not let Daypass into the role. {proven}Which of these it is could not be seen ({why}): the "
         "role does "
         f"not exist under exactly this ARN, or its trust policy is not as it has to be. {said_by_aws(problem)}",
-        "Compare the role's ARN in IAM, path and capital letters included, then replace its trust policy by the one "
-        "below. A role that was made in the last minute needs a moment. With a discovery role for the account Daypass "
-        "names the very line.",
+        "Compare the role's ARN in IAM, path and capital letters included, then replace its trust policy by the "
+        "corrected one. A role that was made in the last minute needs a moment. With a discovery role for the account "
+        "Daypass names the very line.",
     )
 
 
@@ -174,8 +174,8 @@ def role_missing(evidence: Evidence, problem: Problem | None = None) -> Cause:
         step=Step.ROLE,
         code="role_missing",
         cause=f"The account {ours.account_id} has no role {name}.{like}{said}",
-        remedy=f"Create the role{' with the trust policy below' if evidence.wanted else ''}, or, if it was deleted or "
-        "renamed, register the right one in Daypass and switch this one off.",
+        remedy=f"Create the role{' with the trust policy that belongs to it' if evidence.wanted else ''}, or, if it "
+        "was deleted or renamed, register the right one in Daypass and switch this one off.",
         document=trust_policy(evidence.wanted) if evidence.wanted else "",
     )
 
@@ -276,7 +276,7 @@ def _wrong_line(
     evidence: Evidence, statements: tuple[Statement, ...], call: Call, problem: Problem
 ) -> Cause:
     readings = [read(statement, call) for statement in statements]
-    fix = "Replace the trust policy by the corrected one below."
+    fix = "Replace the trust policy by the corrected one."
     said = said_by_aws(problem)
     for reading in readings:
         if reading.statement.effect == "Deny" and reading.applies:
@@ -286,7 +286,7 @@ def _wrong_line(
                 Step.TRUST,
                 "trust_denies",
                 f"A Deny in the trust policy{sid} covers {call.action} for Daypass. {said}",
-                "Take that statement away or narrow it: a Deny beats every Allow. The corrected policy below keeps it, "
+                "Take that statement away or narrow it: a Deny beats every Allow. The corrected policy keeps it, "
                 "because it may be there for a reason.",
             )
     letting = [reading for reading in readings if reading.statement.effect == "Allow"]
@@ -342,7 +342,7 @@ def _wrong_principal(evidence: Evidence, letting: list[Reading], call: Call, sai
         Step.TRUST,
         code,
         f"No statement of the trust policy names {' or '.join(wanted[:1])}; it names {listed}.{because} {said}",
-        "Replace the trust policy by the corrected one below, which adds the statement for Daypass.",
+        "Replace the trust policy by the corrected one, which adds the statement for Daypass.",
     )
 
 
@@ -353,7 +353,7 @@ def _unmet(evidence: Evidence, condition: Condition, call: Call, said: str) -> C
     code = next((code for end, code in _CONDITIONS if key.endswith(end)), "trust_condition")
     if key.startswith("saml:") and key.endswith(":aud"):
         code = "trust_recipient"
-    hint = _HINTS.get(code, "Replace the trust policy by the corrected one below.")
+    hint = _HINTS.get(code, "Replace the trust policy by the corrected one.")
     return trust_cause(
         evidence,
         Step.TRUST if code != "trust_source_identity" else Step.SOURCE_IDENTITY,
@@ -377,9 +377,9 @@ _CONDITIONS = (
 
 _HINTS = {
     "trust_external_id": "Set the external id of the role in Daypass to what the trust policy demands, or replace the "
-    "trust policy by the corrected one below.",
+    "trust policy by the corrected one.",
     "trust_source_identity": "Daypass sends the handle of the person, and in a check daypass=doctor. Demand * in "
-    "sts:SourceIdentity, as the corrected policy below does.",
+    "sts:SourceIdentity, as the corrected policy does.",
     "trust_session_name": "Session names begin with the handle of the person and end with random letters, unless the "
     "role has a template of its own in Daypass. Take the condition away or make room for them.",
     "trust_mfa": "AWS never sets this key for people who come by federation. Take the condition away; to demand "
