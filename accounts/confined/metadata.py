@@ -30,9 +30,7 @@ def read_metadata(
         root = _read(raw, signers)
         return _describe(root, entity_id, now)
     except SignInRefused as refusal:
-        raise BadInput(
-            f"The metadata cannot be read. {refusal.cause.replace('The message', 'it', 1)}"
-        ) from None
+        raise BadInput(f"The metadata cannot be read. {refusal.cause}") from None
 
 
 def _read(raw: bytes, signers: tuple[str, ...]) -> etree._Element:
@@ -48,7 +46,8 @@ def _read(raw: bytes, signers: tuple[str, ...]) -> etree._Element:
         check_bounds(body, METADATA)
         root = build(body)
     except SignInRefused as refusal:
-        raise BadInput(f"This is not SAML metadata: {refusal.cause}") from None
+        why = refusal.cause.replace("The message", "it", 1)
+        raise BadInput(f"This is not SAML metadata: {why}") from None
     if not signers:
         return parse(canonical(alone(root)), METADATA)
     inside = root.find(f"{{{DS}}}Signature")

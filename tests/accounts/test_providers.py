@@ -83,7 +83,7 @@ def test_metadata_may_be_pasted_or_typed(db, idp):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda m: "", "not SAML metadata"),
+        (lambda m: "", "not SAML metadata: it is not XML"),
         (lambda m: "<html/>", "no identity provider"),
         (lambda m: "<!DOCTYPE x>" + m, "DOCTYPE"),
         (lambda m: m.replace("IDPSSO", "SPSSO"), "no identity provider"),
