@@ -671,6 +671,8 @@ def test_a_second_factor_that_cannot_be_recorded_is_not_added(nothing_recorded):
     before = set(Authenticator.objects.values_list("pk", flat=True))
 
     with pytest.raises(OSError, match="disk"):
+        add_key(nothing_recorded, "At home")
+    with pytest.raises(OSError, match="disk"):
         enrol(nothing_recorded)
     with pytest.raises(OSError, match="disk"):
         nothing_recorded.post(reverse("mfa_generate_recovery_codes"), secure=True)
