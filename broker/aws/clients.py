@@ -11,6 +11,7 @@ import threading
 from typing import Any, Literal
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.config import Config
 from django.views.decorators.debug import sensitive_variables
@@ -25,6 +26,9 @@ NOTHING_OF_OURS: dict[str, Any] = {
     "credentials_file": (None, None, os.devnull, None),
 }
 """For botocore's session: the process's profile and shared files are left unread; a broken one stops no call."""
+
+_descriptions = botocore.loaders.create_loader()
+"""What botocore knows of AWS. Each of its sessions would read the megabyte of endpoints anew."""
 
 _own: dict[tuple[int, str, str, str], Any] = {}
 _building = threading.Lock()
@@ -41,6 +45,13 @@ def bounds(*, connect: float, read: float, tries: int, **more: Any) -> Config:
         ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # newer than its types
         **more,
     )
+
+
+def session_with(answers: dict[str, Any]) -> botocore.session.Session:
+    """A session of botocore for one client. answers: to what it would look up, as `NOTHING_OF_OURS`."""
+    made = botocore.session.Session(session_vars=answers)
+    made.register_component("data_loader", _descriptions)
+    return made
 
 
 def own(service: Literal["kms", "s3"], region: str, *, endpoint: str, config: Config) -> Any:
@@ -72,14 +83,15 @@ def lent(
 ) -> Any:
     """A client with these credentials alone, in the partition's home region. endpoint "": AWS's."""
     revealed = credentials.reveal()
-    session = boto3.session.Session(
-        botocore_session=botocore.session.Session(session_vars=NOTHING_OF_OURS),
+    made = session_with(NOTHING_OF_OURS).create_client(
+        service,
         region_name=PARTITIONS[partition].home_region,
+        endpoint_url=endpoint or None,
         aws_access_key_id=revealed.access_key_id,
         aws_secret_access_key=revealed.secret_access_key,
         aws_session_token=revealed.session_token,
+        config=config,
     )
-    made = session.client(service, endpoint_url=endpoint or None, config=config)
     return bound(made, seconds=_both(config))
 
 

@@ -23,8 +23,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import boto3
-import botocore.session
 from botocore import UNSIGNED
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
@@ -34,7 +32,7 @@ from django.views.decorators.debug import sensitive_variables
 from broker.arns import PARTITIONS, endpoint_for, federated_user_arn
 from broker.aws import clock, regions
 from broker.aws.bounded import bound
-from broker.aws.clients import NOTHING_OF_OURS, bounds
+from broker.aws.clients import NOTHING_OF_OURS, bounds, session_with
 from broker.aws.credentials import Credentials
 from broker.aws.errors import Action, Asked, UnusableAnswer, explain, from_botocore
 from broker.errors import AwsError
@@ -393,8 +391,8 @@ def _build(kind: Kind, region: str, endpoint: str) -> Any:
     answers: dict[str, Any] = {"sts_regional_endpoints": (None, None, "regional", None)}
     if kind == "unsigned":
         answers |= NOTHING_OF_OURS
-    core = botocore.session.Session(session_vars=answers)
-    session = boto3.session.Session(botocore_session=core, region_name=region)
     url = None if endpoint.startswith(_AWS_OWN) else endpoint
-    client = session.client("sts", endpoint_url=url, config=config)
+    client = session_with(answers).create_client(
+        "sts", region_name=region, endpoint_url=url, config=config
+    )
     return bound(client, seconds=WHOLE)
