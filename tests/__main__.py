@@ -1,7 +1,6 @@
 """`make test`: every check and every test, with one summary at the end.
 
-What drives a browser mostly waits, so the journeys run beside the other stages of that kind; each says its piece when
-it has ended.
+What drives a browser waits much, so the stages of that kind run side by side; each says its piece when it has ended.
 
 `python -m tests` runs all stages; `python -m tests checks` (or sqlite, postgresql, journeys, interop, clients) those
 that are named.
@@ -253,7 +252,7 @@ STAGES: dict[str, tuple[str, Callable[[], Outcome]]] = {
     "clients": ("AWS's own clients, unmodified, against the whole demo", clients),
 }
 
-BESIDE = (("journeys",), ("interop", "clients"))
+BESIDE = ("journeys", "interop", "clients")
 
 
 class _Apart(threading.local):
@@ -285,19 +284,19 @@ def play(names: Iterable[str]) -> Timed:
     return outcomes
 
 
-def play_apart(names: Iterable[str]) -> tuple[Timed, str]:
-    """As `play`, and what was said meanwhile."""
+def play_apart(name: str) -> tuple[Timed, str]:
+    """How this stage ended, with its seconds, and what was said meanwhile."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         _apart.said = said
-        outcomes = play(names)
+        outcomes = play([name])
         said.seek(0)
         return outcomes, said.read()
 
 
 def play_all() -> Timed:
     outcomes = play(("checks", "sqlite", "postgresql"))
-    with ThreadPoolExecutor(2) as lanes:
-        for lane in [lanes.submit(play_apart, names) for names in BESIDE]:
+    with ThreadPoolExecutor(len(BESIDE)) as lanes:
+        for lane in [lanes.submit(play_apart, name) for name in BESIDE]:
             ended, said = lane.result()
             outcomes |= ended
             say(said.rstrip())

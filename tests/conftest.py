@@ -57,10 +57,12 @@ def signing_keys(db) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_keys_come_from_stock(monkeypatch: pytest.MonkeyPatch):
-    """Those towards SAML providers: real RSA keys, made once and lent to one test after the other."""
+    """Those towards SAML providers and AWS: real RSA keys, made once and lent to one test after the other."""
     from accounts.services import keys
+    from broker.minting import keys as signing_keys
 
     monkeypatch.setattr(keys, "rsa", stock)
+    monkeypatch.setattr(signing_keys, "rsa", stock)
     with stock.lent():
         yield
 

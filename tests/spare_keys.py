@@ -60,5 +60,13 @@ class Stock:
                 self._free.setdefault(kind, []).append(key)
             del self._given[before:]
 
+    @contextmanager
+    def sold(self) -> Iterator[None]:
+        """What is given within never comes back."""
+        before = len(self._given)
+        yield
+        with self._lock:
+            del self._given[before:]
+
 
 stock = Stock()

@@ -112,7 +112,7 @@ def web(settings) -> Iterator[Web]:
     host = f"127.0.0.1:{server.server_port}"
     served = Web(f"http://{host}")
     settings.DAYPASS_PRIVATE_PROVIDERS = [host]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield served
     server.shutdown()

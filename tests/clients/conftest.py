@@ -36,7 +36,6 @@ def notes() -> Iterator[Notes]:
 def tab(browser, demo: Demo) -> Iterator[Any]:
     """A tab of somebody who stays signed in: signing in is not what these tests are about."""
     context = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
-    context.set_default_timeout(15_000)
     yield context.new_page()
     browser.close(context)
 

@@ -49,7 +49,7 @@ def tls_front(folder: Path, origin: str) -> Iterator[tuple[str, Path, list[str]]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"https://localhost:{server.server_address[1]}", certificate, came
     finally:

@@ -44,7 +44,7 @@ class Callback:
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/oauth/callback"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def wait(self) -> dict[str, str]:
         assert self._came.wait(30), "the browser never came back"

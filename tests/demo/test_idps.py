@@ -118,7 +118,7 @@ def start(folders, ending: ExitStack, *, tries: int = 3) -> Idps:
         # With a thread for each connection, so that nobody who connects and says nothing keeps the providers waiting.
         server = ThreadingHTTPServer(("127.0.0.1", stage.port), Daypass)
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         started.callback(server.server_close)
         started.callback(server.shutdown)
         log = started.enter_context((stage.logs / "idps.log").open("wb"))

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 
 from tests.interop.desk import Desk
 from tests.interop.steps import Administrator
@@ -17,13 +16,6 @@ from tests.journeys.conftest import any_certificate, browser, page, pytest_runte
 from tests.servers import Demo, start_demo
 
 __all__ = ["any_certificate", "browser", "page", "pytest_runtest_makereport"]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _other_peoples_servers_may_take_their_time():
-    expect.set_options(timeout=15_000)
-    yield
-    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +30,6 @@ def daypass(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 def administrator(daypass: Demo, browser) -> Iterator[Administrator]:
     """Signed in with the local account, in a browser of their own."""
     context = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
-    context.set_default_timeout(15_000)
     yield Administrator(context.new_page(), daypass)
     browser.close(context)
 

@@ -107,11 +107,12 @@ def programs() -> list[psutil.Process]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     path = chromium()
     if path is None:
         pytest.fail("There is no Chromium. On Debian and Ubuntu: apt-get install chromium")
+    expect.set_options(timeout=30_000)  # as long as Playwright gives every other step
     with sync_playwright() as playwright:
         launched = Browser(playwright.chromium, path)
         yield launched
@@ -136,7 +137,6 @@ def page(browser, any_certificate: bool, request: pytest.FixtureRequest):
         locale="en-GB",
         ignore_https_errors=any_certificate,
     )
-    context.set_default_timeout(15_000)
     tab = context.new_page()
     complaints: list[str] = []
     tab.on("pageerror", lambda error: complaints.append(str(error)))

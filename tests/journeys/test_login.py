@@ -48,7 +48,7 @@ class Cli:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.callback = f"http://127.0.0.1:{self.server.server_port}/oauth/callback"
         self.key = crypto.EC.new_generate(crypto.ECType.P_256)
         self.signin = boto3.session.Session().client(
