@@ -119,6 +119,8 @@ def postgresql() -> Outcome:
             "test_deployment.py",
             "test_serving.py",
             "test_parts_away.py",
+            "test_sqlite.py",
+            "test_threat_model.py",
             "accounts/test_confined.py",
             "accounts/test_early.py",
             "accounts/test_encryption.py",
@@ -126,6 +128,7 @@ def postgresql() -> Outcome:
             "accounts/test_libraries.py",
             "accounts/test_outbound.py",
             "accounts/test_outbound_hostile.py",
+            "accounts/test_rules.py",
             "accounts/test_saml_messages.py",
             "accounts/test_saml_metadata.py",
             "accounts/test_shapes.py",
@@ -140,7 +143,10 @@ def postgresql() -> Outcome:
             "awssso/test_wire_clients.py",
             "awssso/test_wire_conformity.py",
             "doctor/test_misconfigurations.py",
+            "entitlements/test_laws.py",
             "minting/test_rotation_under_load.py",
+            "minting/test_tokens.py",
+            "upkeep/test_reach.py",
             "ways/test_strict_sts.py",
         )
         apart = [f"--ignore=tests/{name}" for name in elsewhere]

@@ -26,10 +26,11 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     url: str
+    goodbye: signal.Signals = signal.SIGTERM
 
     def stop(self) -> None:
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(self.goodbye)
             self.process.wait(timeout=10)
 
 
@@ -149,7 +150,10 @@ def start_postgres() -> Server:
             cwd=folder,
             **somebody,
         )
-    server = Server(process, port, f"postgresql://daypass:{password}@127.0.0.1:{port}/postgres")
+    url = f"postgresql://daypass:{password}@127.0.0.1:{port}/postgres"
+    server = Server(
+        process, port, url, goodbye=signal.SIGINT
+    )  # whoever is still connected is sent away
     atexit.register(server.stop)
     wait_for_port(port, process)
     return server
