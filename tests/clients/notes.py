@@ -26,12 +26,13 @@ class Notes:
         self._seen: dict[str, dict[str, str]] = {}
 
     def passed(self, client: object, step: str, how: str = "yes") -> None:
-        """Called at the end of a test: what is noted has been shown."""
-        self._seen.setdefault(str(client), {})[step] = how
+        """Called at the end of a test: what is noted has been shown. Ways that several tests show stand together."""
+        seen = self._seen.setdefault(str(client), {})
+        seen[step] = ", ".join(sorted({seen.get(step, how), how}))
 
     def said(self, client: object, step: str, ran: Ran) -> None:
         """The words with which a client refuses."""
-        self.passed(client, step, words(ran))
+        self._seen.setdefault(str(client), {})[step] = words(ran)
 
     def keep(self, path: Path = RESULTS) -> None:
         path.parent.mkdir(exist_ok=True)

@@ -143,7 +143,7 @@ def test_signs_in_by_code(cli: Cli, notes: Notes):
 
     assert done.code == 0, done
     assert is_developer(cli.who_am_i())
-    notes.passed(cli, "signs in", "PKCE, device code")
+    notes.passed(cli, "signs in", "device code")
 
 
 @every_age
