@@ -151,9 +151,8 @@ def start_postgres() -> Server:
             **somebody,
         )
     url = f"postgresql://daypass:{password}@127.0.0.1:{port}/postgres"
-    server = Server(
-        process, port, url, goodbye=signal.SIGINT
-    )  # whoever is still connected is sent away
+    # Whoever is still connected then is sent away.
+    server = Server(process, port, url, goodbye=signal.SIGINT)
     atexit.register(server.stop)
     wait_for_port(port, process)
     return server
